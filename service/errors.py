@@ -1,0 +1,324 @@
+"""Every way in which Mien says no, as domain errors; HTTP statuses are given in api/problems.py.
+
+MienError
+├── ImageError                    one image of a call
+│   ├── ImageEmpty                image-empty
+│   ├── ImageUnreadable           image-unreadable: no known format, or broken inside
+│   ├── ImageTruncated            image-truncated
+│   ├── ImageTooManyBytes         image-too-many-bytes
+│   ├── ImageTooManyPixels        image-too-many-pixels: told from the header, before decoding
+│   ├── ImageIsUrl                image-is-url: Mien never fetches
+│   └── ImageNotBase64            image-not-base64
+├── FaceError                     the faces of one image
+│   ├── NoFace                    no-face
+│   └── SeveralFaces              several-faces
+├── RequestError                  the call itself
+│   ├── FieldUnknown              field-unknown
+│   ├── FieldInvalid              field-invalid
+│   ├── FieldMissing              field-missing
+│   ├── ImageCount                image-count
+│   ├── BodyUnsupported           body-unsupported
+│   ├── BodyBroken                body-broken
+│   ├── BodyTooLarge              body-too-large
+│   └── IdempotencyKeyReused      idempotency-key-reused
+├── GalleryError                  what is, or is not, in the store
+│   ├── GalleryUnknown            gallery-unknown
+│   ├── GalleryExists             gallery-exists
+│   ├── PersonUnknown             person-unknown
+│   ├── PersonExists              person-exists
+│   ├── FaceUnknown               face-unknown
+│   └── SpaceMismatch             space-mismatch
+├── ServiceError                  not the caller's fault
+│   ├── QueueFull                 queue-full
+│   ├── NotReady                  not-ready
+│   ├── StorageFull               storage-full: nothing of the call was kept
+│   └── StorageUnavailable        storage-unavailable: locked, read-only or damaged
+├── EnrolmentRefused              enrolment-refused: no face of the call could be enrolled
+├── ModelUnknown                  model-unknown
+├── ArtefactError                 a model file that is not what its manifest says; stops the start
+└── SettingsError                 a setting that cannot be used; stops the start
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(eq=False)
+class MienError(Exception):
+    """The root: `slug` is stable, `str(error)` is the detail, the fields go into the problem."""
+
+    slug: ClassVar[str]
+    text: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.text.format(**self.values())
+
+    def values(self) -> dict[str, Any]:
+        """The error's own fields by name (value, limit, ...), ready for JSON."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+class ImageError(MienError):
+    """One image cannot be used; in a call of several images the others go on."""
+
+
+@dataclass(eq=False)
+class ImageEmpty(ImageError):
+    slug = "image-empty"
+    text = "the image has no bytes"
+
+
+@dataclass(eq=False)
+class ImageUnreadable(ImageError):
+    slug = "image-unreadable"
+    text = "the image cannot be read: {reason}; accepted are {accepted}"
+    reason: str
+    accepted: str
+
+
+@dataclass(eq=False)
+class ImageTruncated(ImageError):
+    slug = "image-truncated"
+    text = "the {format} image ends before its pixels do, after {value} bytes"
+    format: str
+    value: int
+
+
+@dataclass(eq=False)
+class ImageTooManyBytes(ImageError):
+    slug = "image-too-many-bytes"
+    text = "the image has {value} bytes; the limit is {limit} (MIEN_MAX_IMAGE_BYTES)"
+    value: int
+    limit: int
+
+
+@dataclass(eq=False)
+class ImageTooManyPixels(ImageError):
+    slug = "image-too-many-pixels"
+    text = (
+        "the image declares {width} x {height} = {value} pixels; "
+        "the limit is {limit} (MIEN_MAX_PIXELS)"
+    )
+    width: int
+    height: int
+    value: int
+    limit: int
+
+
+@dataclass(eq=False)
+class ImageIsUrl(ImageError):
+    slug = "image-is-url"
+    text = "an image is sent as bytes or base64; Mien fetches no address (got {value!r})"
+    value: str
+
+
+@dataclass(eq=False)
+class ImageNotBase64(ImageError):
+    slug = "image-not-base64"
+    text = "the image is not base64: {reason}"
+    reason: str
+
+
+class FaceError(MienError):
+    """The faces of one image do not fit what was asked."""
+
+
+@dataclass(eq=False)
+class NoFace(FaceError):
+    slug = "no-face"
+    text = "no face of at least {limit} pixels was found in the image"
+    limit: int
+
+
+@dataclass(eq=False)
+class SeveralFaces(FaceError):
+    slug = "several-faces"
+    text = "{value} faces were found where one is asked; face=largest takes the largest"
+    value: int
+    limit: int
+    boxes: list[dict[str, float]]
+
+
+class RequestError(MienError):
+    """The call itself is wrong; nothing of it was done."""
+
+
+@dataclass(eq=False)
+class FieldUnknown(RequestError):
+    slug = "field-unknown"
+    text = "the field {field!r} is unknown here; known are {known}"
+    field: str
+    known: list[str]
+
+
+@dataclass(eq=False)
+class FieldInvalid(RequestError):
+    slug = "field-invalid"
+    text = "{field} is {value!r}; it must be {limit}"
+    field: str
+    value: Any
+    limit: str
+
+
+@dataclass(eq=False)
+class FieldMissing(RequestError):
+    slug = "field-missing"
+    text = "the field {field!r} is missing"
+    field: str
+
+
+@dataclass(eq=False)
+class ImageCount(RequestError):
+    slug = "image-count"
+    text = "the call has {value} images; it takes {limit}"
+    value: int
+    limit: str
+
+
+@dataclass(eq=False)
+class BodyUnsupported(RequestError):
+    slug = "body-unsupported"
+    text = "the content type {value!r} is not accepted; accepted are {accepted}"
+    value: str
+    accepted: list[str]
+
+
+@dataclass(eq=False)
+class BodyBroken(RequestError):
+    slug = "body-broken"
+    text = "the body is not valid {kind}: {reason}"
+    kind: str
+    reason: str
+
+
+@dataclass(eq=False)
+class BodyTooLarge(RequestError):
+    slug = "body-too-large"
+    text = "the body has more than {limit} bytes"
+    limit: int
+
+
+@dataclass(eq=False)
+class IdempotencyKeyReused(RequestError):
+    slug = "idempotency-key-reused"
+    text = "the Idempotency-Key {value!r} was used with another request"
+    value: str
+
+
+class GalleryError(MienError):
+    """What the call names is not there, is there already, or does not fit."""
+
+
+@dataclass(eq=False)
+class GalleryUnknown(GalleryError):
+    slug = "gallery-unknown"
+    text = "there is no gallery {value!r}"
+    value: str
+
+
+@dataclass(eq=False)
+class GalleryExists(GalleryError):
+    slug = "gallery-exists"
+    text = "there is a gallery {value!r} already"
+    value: str
+
+
+@dataclass(eq=False)
+class PersonUnknown(GalleryError):
+    slug = "person-unknown"
+    text = "the gallery {gallery!r} has no person {value!r}"
+    gallery: str
+    value: str
+
+
+@dataclass(eq=False)
+class PersonExists(GalleryError):
+    slug = "person-exists"
+    text = "the gallery {gallery!r} has a person {value!r} already"
+    gallery: str
+    value: str
+
+
+@dataclass(eq=False)
+class FaceUnknown(GalleryError):
+    slug = "face-unknown"
+    text = "the person {person!r} of gallery {gallery!r} has no face {value!r}"
+    gallery: str
+    person: str
+    value: str
+
+
+@dataclass(eq=False)
+class SpaceMismatch(GalleryError):
+    slug = "space-mismatch"
+    text = (
+        "the gallery {gallery!r} holds embeddings of space {limit!r}, the service makes {value!r}; "
+        "embeddings of two spaces cannot be compared: enrol again in a new gallery"
+    )
+    gallery: str
+    value: str
+    limit: str
+
+
+class ServiceError(MienError):
+    """The service cannot do it now; the caller may try again."""
+
+
+@dataclass(eq=False)
+class QueueFull(ServiceError):
+    slug = "queue-full"
+    text = "{value} requests are waiting; the limit is {limit}: try again in a moment"
+    value: int
+    limit: int
+
+
+@dataclass(eq=False)
+class NotReady(ServiceError):
+    slug = "not-ready"
+    text = "the service is not ready: {reasons}"
+    reasons: list[str]
+
+
+@dataclass(eq=False)
+class StorageFull(ServiceError):
+    slug = "storage-full"
+    text = "the disk of MIEN_DATA is full; nothing of this call was kept"
+
+
+@dataclass(eq=False)
+class StorageUnavailable(ServiceError):
+    slug = "storage-unavailable"
+    text = "the store cannot be used now: {reason}; nothing of this call was kept"
+    reason: str
+
+
+@dataclass(eq=False)
+class EnrolmentRefused(MienError):
+    slug = "enrolment-refused"
+    text = "none of the {value} images could be enrolled; `refused` says why for each"
+    value: int
+    refused: list[dict[str, Any]]
+
+
+@dataclass(eq=False)
+class ModelUnknown(MienError):
+    slug = "model-unknown"
+    text = "there is no model {value!r}; there are {known}"
+    value: str
+    known: list[str]
+
+
+@dataclass(eq=False)
+class ArtefactError(MienError):
+    slug = "artefact-refused"
+    text = "the model in {folder} is refused: {reason}"
+    folder: str
+    reason: str
+
+
+@dataclass(eq=False)
+class SettingsError(MienError):
+    slug = "settings-refused"
+    text = "{variable}: {reason}"
+    variable: str
+    reason: str
