@@ -20,7 +20,8 @@ MienError
 │   ├── BodyUnsupported           body-unsupported
 │   ├── BodyBroken                body-broken
 │   ├── BodyTooLarge              body-too-large
-│   └── IdempotencyKeyReused      idempotency-key-reused
+│   ├── IdempotencyKeyReused      idempotency-key-reused
+│   └── AnswerErased              answer-erased: a repeat of a call whose person was deleted since
 ├── GalleryError                  what is, or is not, in the store
 │   ├── GalleryUnknown            gallery-unknown
 │   ├── GalleryExists             gallery-exists
@@ -32,7 +33,8 @@ MienError
 │   ├── QueueFull                 queue-full
 │   ├── NotReady                  not-ready
 │   ├── StorageFull               storage-full: nothing of the call was kept
-│   └── StorageUnavailable        storage-unavailable: locked, read-only or damaged
+│   ├── StorageUnavailable        storage-unavailable: locked, read-only or damaged
+│   └── ErasureIncomplete         erasure-incomplete: deleted, but bytes are still on the disk
 ├── EnrolmentRefused              enrolment-refused: no face of the call could be enrolled
 ├── ModelUnknown                  model-unknown
 ├── ArtefactError                 a model file that is not what its manifest says; stops the start
@@ -205,6 +207,16 @@ class IdempotencyKeyReused(RequestError):
     value: str
 
 
+@dataclass(eq=False)
+class AnswerErased(RequestError):
+    slug = "answer-erased"
+    text = (
+        "the person enrolled under the Idempotency-Key {value!r} was deleted since; "
+        "nothing is enrolled again: use a new key to enrol them anew"
+    )
+    value: str
+
+
 class GalleryError(MienError):
     """What the call names is not there, is there already, or does not fit."""
 
@@ -289,6 +301,16 @@ class StorageFull(ServiceError):
 class StorageUnavailable(ServiceError):
     slug = "storage-unavailable"
     text = "the store cannot be used now: {reason}; nothing of this call was kept"
+    reason: str
+
+
+@dataclass(eq=False)
+class ErasureIncomplete(ServiceError):
+    slug = "erasure-incomplete"
+    text = (
+        "it is deleted and found no more, but {reason}; "
+        "the bytes are wiped from the disk with the next write or start that can"
+    )
     reason: str
 
 

@@ -1,0 +1,258 @@
+"""The gallery's contract: its records, and `Galleries`, the one door to people and faces.
+
+Every home of the truth (SQLite here, PostgreSQL for more machines) passes the same suite,
+tests/service/gallery_contract.py. Shapes: N queries, D = 512 dimensions of a unit embedding.
+
+What holds for every method
+- Times are UTC. Names of galleries stand in URLs: 1 to 128 of A-Z a-z 0-9 . _ -, beginning with a
+  letter or digit. Person ids and names are 1 to 128 characters of any script, without control
+  characters or blanks at the ends. Metadata is a JSON object of at most 16 KiB. What breaks these
+  is refused with FieldInvalid.
+- A method that changes something has it on disk when it returns, all of it or nothing; what an
+  error left is as if the method had not been called (ErasureIncomplete is the one exception).
+- Every method may raise StorageFull (writes) and StorageUnavailable; every method that names a
+  gallery GalleryUnknown, one that names a person PersonUnknown, one that names a face FaceUnknown.
+- Methods block, and may be called from any thread of any process.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIMENSIONS: Final = 512
+DEFAULT_GALLERY: Final = "default"
+LARGEST_PAGE: Final = 1000
+LARGEST_TOP_K: Final = 1000
+
+Item = TypeVar("Item")
+
+
+class Keep(Enum):
+    """The type of KEEP, which tells "leave it" from "make it null"."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
+@dataclass(frozen=True)
+class GalleryRecord:
+    """A gallery. space: the embedding space its first face pinned, None while it is free.
+
+    revision grows with every committed change of the gallery, its persons or its faces.
+    """
+
+    name: str
+    space: str | None
+    metadata: Mapping[str, Any]
+    persons: int
+    faces: int
+    revision: int
+    created: datetime
+
+
+@dataclass(frozen=True)
+class PersonRecord:
+    """A person of a gallery. faces: how many they have."""
+
+    id: str
+    name: str | None
+    metadata: Mapping[str, Any]
+    faces: int
+    created: datetime
+    updated: datetime
+
+
+@dataclass(frozen=True)
+class FaceRecord:
+    """An enrolled face. id: a ULID; details: what NewFace brought, its embedding left out."""
+
+    id: str
+    person_id: str
+    details: Mapping[str, Any]
+    created: datetime
+
+
+@dataclass(frozen=True)
+class NewFace:
+    """A face to enrol. embedding: float32 (512,) of unit length; details: a JSON object."""
+
+    embedding: NDArray[np.float32]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """An Idempotency-Key and the fingerprint of the request that it came with."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What an enrolment is about to commit. faces: the new face ids, in the order given."""
+
+    gallery: str
+    person: PersonRecord
+    faces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A person as an answer to a query. face_id: their best face; similarity: its cosine."""
+
+    person_id: str
+    name: str | None
+    face_id: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """Some items in order of creation. next_cursor: where the next page begins, None at the end."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+class Galleries(Protocol):
+    """Galleries of persons with faces: the truth on disk, and an exact search over it."""
+
+    # Galleries. `default` is always there.
+
+    def create_gallery(
+        self, name: str, *, space: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> GalleryRecord:
+        """The new gallery, pinned to `space` if given. Raises GalleryExists, FieldInvalid."""
+
+    def get_gallery(self, name: str) -> GalleryRecord:
+        """The gallery."""
+
+    def list_galleries(self, *, cursor: str | None = None, limit: int = 100) -> Page[GalleryRecord]:
+        """A page of all galleries. Raises FieldInvalid for a cursor that no page gave."""
+
+    def update_gallery(self, name: str, *, metadata: Mapping[str, Any]) -> GalleryRecord:
+        """The gallery with its metadata replaced."""
+
+    def delete_gallery(self, name: str) -> None:
+        """Erases the gallery and all in it; `default` is there again, empty and free of a space.
+
+        Raises ErasureIncomplete as delete_person does.
+        """
+
+    # Persons.
+
+    def create_person(
+        self,
+        gallery: str,
+        *,
+        person_id: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> PersonRecord:
+        """The new person, without a face; without an id they get a ULID. Raises PersonExists."""
+
+    def get_person(self, gallery: str, person_id: str) -> PersonRecord:
+        """The person."""
+
+    def list_persons(
+        self, gallery: str, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[PersonRecord]:
+        """A page of the gallery's persons; others may come and go between two pages.
+
+        Who is there from the first page to the last is listed exactly once.
+        """
+
+    def update_person(
+        self,
+        gallery: str,
+        person_id: str,
+        *,
+        name: str | Keep | None = KEEP,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+    ) -> PersonRecord:
+        """The person with name and metadata replaced where given; name=None takes the name away."""
+
+    def delete_person(self, gallery: str, person_id: str) -> None:
+        """Erases the person with all their faces: on disk, and in every later answer.
+
+        Raises ErasureIncomplete when they are deleted but some bytes are still on the disk.
+        """
+
+    # Faces. They are added by `enroll` alone.
+
+    def list_faces(
+        self, gallery: str, person_id: str, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[FaceRecord]:
+        """A page of the person's faces, as list_persons."""
+
+    def get_face(self, gallery: str, person_id: str, face_id: str) -> FaceRecord:
+        """The face."""
+
+    def delete_face(self, gallery: str, person_id: str, face_id: str) -> None:
+        """Erases the face, as delete_person; the person stays, if need be without a face."""
+
+    # Faces in, names out.
+
+    def enroll(
+        self,
+        gallery: str,
+        faces: Sequence[NewFace],
+        *,
+        space: str,
+        answer: Callable[[Enrolment], bytes],
+        person_id: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> bytes:
+        """The answer's bytes, once person, faces and answer are committed in one transaction.
+
+        A person who is not there yet is created (without an id they get a ULID); of one who is
+        there, name and metadata are replaced where given. The first face pins the gallery to
+        `space`. `answer` is called inside the transaction: it must be quick, and what it raises
+        undoes the enrolment. With `idempotency`, the same key and fingerprint again gives the
+        stored bytes and writes nothing, from any process, for at least 24 hours.
+        Raises SpaceMismatch, IdempotencyKeyReused (same key, other fingerprint), AnswerErased
+        (the person of the first answer was deleted since), FieldInvalid; ValueError when there is
+        no face or an embedding is not float32 (512,) of unit length.
+        """
+
+    def answered(self, gallery: str, idempotency: Idempotency) -> bytes | None:
+        """The bytes that `enroll` stored under the key, or None: asked before any work is done.
+
+        Raises IdempotencyKeyReused and AnswerErased as `enroll` does.
+        """
+
+    def search(
+        self, gallery: str, *, space: str, embeddings_ND: NDArray[np.float32], top_k: int
+    ) -> list[list[Candidate]]:
+        """For each query the top_k persons, most similar first; fewer when there are fewer.
+
+        Exact: a person scores by the best of their faces, and whoever committed before the call
+        began, in any process, is seen. Equal similarities go by the older face first, so that
+        the answer to a query depends on the gallery alone and not on its neighbours in the call.
+        embeddings_ND: float32 (N, 512) of unit length, N may be 0. top_k: 1 to 1000.
+        Raises SpaceMismatch, FieldInvalid (top_k), ValueError (embeddings).
+        """
+
+    def persons_in(self, gallery: str) -> int:
+        """How many persons the gallery has, from a counter: O(1)."""
+
+    # The house.
+
+    def warm_up(self) -> None:
+        """Brings the index of every gallery into memory, so that no caller waits for it."""
+
+    def check(self) -> list[str]:
+        """Why the store cannot be used now, a sentence each; empty when it can."""
+
+    def close(self) -> None:
+        """Lets go of files and memory; the object is not used afterwards."""
