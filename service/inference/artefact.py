@@ -1,0 +1,258 @@
+"""Artefacts: folders with a network, what it says of itself, and the proof that it is so.
+
+A folder holds one ONNX graph (model.onnx; a detector has pnet.onnx, rnet.onnx and onet.onnx),
+manifest.json and CARD.md. The manifest:
+
+    name, task         "ecacface-mobile", one of the tasks of SIGNATURES
+    space              the id of the embedding space; recognition alone
+    licence, data, teacher, metrics, calibration, opset, revision     for people and /models
+    sha256             of the graph's file, in hex
+    input, output      {name: {"dtype": "uint8", "shape": ["n", 112, 112, 3]}}
+    golden             {"input": {"shape": [2, 112, 112, 3]},
+                        "output": {name: {"shape": [2, 512], "base64": float32, little-endian}}}
+
+A task of several graphs holds the last three under "graphs": {"pnet": {...}, ...}. The golden input
+is `golden_pattern` of its shape, so only the answer needs to be kept. `describe_graph` writes these
+entries when an artefact is made, `load_artefact` holds the graph to them when it is served.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ArtefactError
+from service.inference.session import GraphBroken, Session, open_session
+
+Array = NDArray[Any]
+Tensor = Mapping[str, Any]
+EMBEDDING_COSINE: Final = 0.9999
+SCORE_DIFFERENCE: Final = 1e-3
+UNIT_LENGTH: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a task's graph takes and gives: tensors by name, a free dimension as None."""
+
+    input: dict[str, tuple[str, tuple[int | None, ...]]]
+    output: dict[str, tuple[str, tuple[int | None, ...]]]
+
+
+def _network(side: int | None, **outputs: tuple[int | None, ...]) -> Signature:
+    return Signature(
+        input={"pixels": ("float32", (None, 3, side, side))},
+        output={name: ("float32", shape) for name, shape in outputs.items()},
+    )
+
+
+SIGNATURES: Final[dict[str, dict[str, Signature]]] = {
+    "recognition": {
+        "model": Signature(
+            input={"crops": ("uint8", (None, 112, 112, 3))},
+            output={"embeddings": ("float32", (None, 512))},
+        )
+    },
+    "detection": {
+        "pnet": _network(None, scores=(None, None, None), offsets=(None, 4, None, None)),
+        "rnet": _network(24, scores=(None,), offsets=(None, 4)),
+        "onet": _network(48, scores=(None,), offsets=(None, 4), landmarks=(None, 10)),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A network that was held to its manifest. graphs: its sessions by the graph's name."""
+
+    name: str
+    task: str
+    folder: Path
+    manifest: Mapping[str, Any]
+    graphs: Mapping[str, Session]
+
+    @property
+    def space(self) -> str:
+        """The embedding space's id."""
+        return str(self.manifest["space"])
+
+
+def load_artefact(folder: Path, *, threads: int = 1, device: str = "cpu") -> Artefact:
+    """The artefact in a folder, verified: hash, graph contract, golden output, rows independent.
+
+    Raises ArtefactError naming folder and reason, SettingsError when the device cannot be used.
+    """
+    try:
+        manifest = _manifest(folder)
+        task = manifest["task"]
+        graphs = {
+            part: _verified(folder / f"{part}.onnx", part, entry, task, threads, device)
+            for part, entry in _entries(manifest, task).items()
+        }
+    except _Refused as refused:
+        raise ArtefactError(str(folder), str(refused)) from refused
+    return Artefact(manifest["name"], task, folder, manifest, graphs)
+
+
+def describe_graph(graph: bytes, golden_shape: Sequence[int]) -> dict[str, Any]:
+    """The manifest's entries of a graph: sha256, input, output, golden.
+
+    golden_shape: of the input that the golden output is made from, at least two rows.
+    Raises GraphBroken when the bytes are no graph.
+    """
+    session = open_session(graph, threads=1, device="cpu")
+    answer = _answer(session, golden_shape)
+    return {
+        "sha256": hashlib.sha256(graph).hexdigest(),
+        "input": session.inputs,
+        "output": session.outputs,
+        "golden": {
+            "input": {"shape": list(golden_shape)},
+            "output": {name: _packed(array) for name, array in answer.items()},
+        },
+    }
+
+
+def golden_pattern(shape: Sequence[int]) -> NDArray[np.uint8]:
+    """A pattern that is the same everywhere and for ever: uint8 of a shape with four dimensions.
+
+    Slanted ramps with edges where they wrap, other ones in every row and channel; integers only, so
+    that no library's random numbers or rounding can change it.
+    """
+    a, b, c, d = np.indices(shape, dtype=np.int64)
+    waves = b * (5 + a) + c * (3 + 2 * a) + d * (41 + a) + (b * c >> 4)
+    pattern: NDArray[np.uint8] = (waves % 256).astype(np.uint8)
+    return pattern
+
+
+def golden_crops() -> NDArray[np.uint8]:
+    """The golden input of a recognition graph: uint8 (2, 112, 112, 3)."""
+    return golden_pattern((2, 112, 112, 3))
+
+
+class _Refused(Exception):
+    """Why the artefact is refused."""
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _Refused(f"manifest.json cannot be read: {error}") from error
+    if not isinstance(manifest, dict):
+        raise _Refused("manifest.json is not a JSON object")
+    needed = ["name", "task", "licence"] + ["space"] * (manifest.get("task") == "recognition")
+    if wrong := [key for key in needed if not isinstance(manifest.get(key), str)]:
+        raise _Refused(f"manifest.json lacks {', '.join(wrong)}")
+    if manifest["task"] not in SIGNATURES:
+        raise _Refused(f"its task is {manifest['task']!r}, not one of {', '.join(SIGNATURES)}")
+    return manifest
+
+
+def _entries(manifest: dict[str, Any], task: str) -> dict[str, Any]:
+    parts = SIGNATURES[task]
+    entries = {"model": manifest} if list(parts) == ["model"] else manifest.get("graphs")
+    if not isinstance(entries, dict) or set(entries) != set(parts):
+        raise _Refused(f"manifest.json needs the graphs {', '.join(parts)}")
+    for part, entry in entries.items():
+        fields = {"sha256": str, "input": dict, "output": dict, "golden": dict}
+        wrong = [name for name, kind in fields.items() if not isinstance(entry.get(name), kind)]
+        if wrong:
+            raise _Refused(f"manifest.json lacks {', '.join(wrong)} of {part}.onnx")
+    return {part: entries[part] for part in parts}
+
+
+def _verified(
+    path: Path, part: str, entry: Mapping[str, Any], task: str, threads: int, device: str
+) -> Session:
+    try:
+        graph = path.read_bytes()
+    except OSError as error:
+        raise _Refused(f"{path.name} cannot be read: {error}") from error
+    if (digest := hashlib.sha256(graph).hexdigest()) != entry["sha256"]:
+        raise _Refused(f"{path.name} has the sha256 {digest}, the manifest says {entry['sha256']}")
+    try:
+        session = open_session(graph, threads=threads, device=device)
+    except GraphBroken as error:
+        raise _Refused(f"{path.name} is no graph that can run: {error}") from error
+    _keep_contract(path.name, session, SIGNATURES[task][part], entry)
+    _keep_golden(path.name, session, entry["golden"], task)
+    return session
+
+
+def _keep_contract(
+    name: str, session: Session, signature: Signature, entry: Mapping[str, Any]
+) -> None:
+    for side, has, wanted in (
+        ("input", session.inputs, signature.input),
+        ("output", session.outputs, signature.output),
+    ):
+        if list(has) != list(wanted) or not all(_fits(has[key], *wanted[key]) for key in wanted):
+            raise _Refused(f"{name} has the {side} {dict(has)}, the task asks for {wanted}")
+        if dict(has) != entry[side]:
+            raise _Refused(f"{name} has the {side} {dict(has)}, the manifest says {entry[side]}")
+
+
+def _fits(tensor: Tensor, dtype: str, shape: tuple[int | None, ...]) -> bool:
+    free = tuple(size if isinstance(size, int) else None for size in tensor["shape"])
+    return tensor["dtype"] == dtype and free == shape
+
+
+def _keep_golden(name: str, session: Session, golden: Mapping[str, Any], task: str) -> None:
+    try:
+        shape = tuple(int(size) for size in golden["input"]["shape"])
+        wanted = {key: _unpacked(packed) for key, packed in golden["output"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _Refused(f"the golden input or output of {name} is unusable: {error}") from error
+    if not _golden_fits(shape, session):
+        raise _Refused(f"the golden input of {name} has the shape {shape}, the input another")
+    got, alone = _answer(session, shape), _answer(session, (1, *shape[1:]))
+    for key, array in got.items():
+        if key not in wanted or wanted[key].shape != array.shape:
+            raise _Refused(f"{name} lacks a golden output {key!r} of shape {array.shape}")
+        _keep_near(f"{name}'s {key} and its golden output", array, wanted[key], task)
+        _keep_near(f"{name}'s {key} of a row alone and in a batch", array[:1], alone[key], task)
+
+
+def _golden_fits(shape: Sequence[int], session: Session) -> bool:
+    [tensor] = session.inputs.values()
+    sizes = list(zip(shape, tensor["shape"], strict=False))
+    return (
+        len(shape) == len(tensor["shape"])
+        and shape[0] >= 2
+        and all(size == fixed for size, fixed in sizes if isinstance(fixed, int))
+    )
+
+
+def _keep_near(what: str, got: Array, wanted: Array, task: str) -> None:
+    if task == "recognition":
+        length = float(np.abs(np.linalg.norm(got, axis=1) - 1).max())
+        if not length <= UNIT_LENGTH:
+            raise _Refused(f"{what}: the embeddings are not of unit length, off by {length:.2g}")
+        cosine = float((got * wanted).sum(axis=1).min())
+        if not cosine >= EMBEDDING_COSINE:
+            raise _Refused(f"{what} differ: cosine {cosine:.6f}, at least {EMBEDDING_COSINE}")
+    elif not (worst := float(np.abs(got - wanted).max())) <= SCORE_DIFFERENCE:
+        raise _Refused(f"{what} differ by {worst:.2g}, at most {SCORE_DIFFERENCE}")
+
+
+def _answer(session: Session, shape: Sequence[int]) -> dict[str, Array]:
+    [tensor] = session.inputs.values()
+    outputs = session.run(golden_pattern(shape).astype(tensor["dtype"]))
+    return dict(zip(session.outputs, outputs, strict=True))
+
+
+def _packed(array: Array) -> dict[str, Any]:
+    raw = np.ascontiguousarray(array, dtype="<f4").tobytes()
+    return {"shape": list(array.shape), "base64": base64.b64encode(raw).decode()}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> Array:
+    raw = base64.b64decode(packed["base64"], validate=True)
+    return np.frombuffer(raw, dtype="<f4").reshape(packed["shape"])
