@@ -1,0 +1,136 @@
+"""service/inference/artefact.py: what is not what its manifest says is refused, with the reason."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import ArtefactError
+from service.inference.artefact import (
+    describe_graph,
+    golden_crops,
+    golden_pattern,
+    load_artefact,
+)
+from tests.standin import SPACE, recognition_graph, write_recognition
+
+
+def changed_manifest(folder: Path, **changes: object) -> Path:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+def test_an_artefact_is_loaded_with_its_manifest_and_a_session_that_runs(tmp_path: Path) -> None:
+    artefact = load_artefact(write_recognition(tmp_path / "a"))
+    assert (artefact.name, artefact.task, artefact.space) == ("stand-in", "recognition", SPACE)
+    [embeddings] = artefact.graphs["model"].run(golden_crops())
+    assert embeddings.shape == (2, 512)
+    assert np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_the_golden_crops_are_the_same_for_ever() -> None:
+    crops = golden_crops()
+    assert crops.dtype == np.uint8
+    assert crops.shape == (2, 112, 112, 3)
+    assert int(crops.astype(np.int64).sum()) == 9_600_936
+    assert crops[1, 111, 110].tolist() == [187, 229, 15]
+    assert np.array_equal(golden_pattern((1, 112, 112, 3)), crops[:1])
+
+
+def test_a_changed_graph_is_refused_by_its_hash(tmp_path: Path) -> None:
+    folder = write_recognition(tmp_path / "a")
+    graph = bytearray((folder / "model.onnx").read_bytes())
+    graph[-1] ^= 1
+    (folder / "model.onnx").write_bytes(graph)
+    with pytest.raises(ArtefactError, match="sha256") as refused:
+        load_artefact(folder)
+    assert refused.value.folder == str(folder)
+
+
+def test_a_graph_that_answers_otherwise_than_its_golden_output_is_refused(tmp_path: Path) -> None:
+    other = np.roll(np.eye(2, 512, dtype="<f4"), 3, axis=1)
+    golden = {
+        "input": {"shape": [2, 112, 112, 3]},
+        "output": {
+            "embeddings": {"shape": [2, 512], "base64": base64.b64encode(other.tobytes()).decode()}
+        },
+    }
+    with pytest.raises(ArtefactError, match="golden output differ: cosine"):
+        load_artefact(write_recognition(tmp_path / "a", golden=golden))
+
+
+def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused(tmp_path: Path) -> None:
+    folder = write_recognition(tmp_path / "a", recognition_graph(coupled=True))
+    with pytest.raises(ArtefactError, match="alone and in a batch differ"):
+        load_artefact(folder)
+
+
+def test_embeddings_that_are_not_of_unit_length_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="unit length"):
+        load_artefact(write_recognition(tmp_path / "a", recognition_graph(unit=False)))
+
+
+def test_a_graph_of_another_shape_than_the_task_asks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="the task asks for"):
+        load_artefact(write_recognition(tmp_path / "a", recognition_graph(width=128)))
+
+
+def test_bytes_that_are_no_graph_are_refused(tmp_path: Path) -> None:
+    folder = write_recognition(tmp_path / "a")
+    (folder / "model.onnx").write_bytes(b"no graph")
+    digest = hashlib.sha256(b"no graph").hexdigest()
+    with pytest.raises(ArtefactError, match="no graph that can run"):
+        load_artefact(changed_manifest(folder, sha256=digest))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"task": "gait"}, "its task is 'gait'"),
+        ({"space": 7}, "lacks space"),
+        ({"licence": None}, "lacks licence"),
+        ({"golden": {}}, "golden input or output of model.onnx is unusable"),
+        ({"golden": {"input": {"shape": [2, 8, 8, 3]}, "output": {}}}, "has the shape"),
+        ({"golden": {"input": {"shape": [1, 112, 112, 3]}, "output": {}}}, "has the shape"),
+        ({"golden": {"input": {"shape": [2, 112, 112, 3]}, "output": {}}}, "lacks a golden"),
+        ({"input": {}}, "the manifest says"),
+    ],
+)
+def test_a_manifest_that_is_wrong_is_refused_with_the_reason(
+    tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ArtefactError, match=reason):
+        load_artefact(changed_manifest(write_recognition(tmp_path / "a"), **changes))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
+def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
+    folder = write_recognition(tmp_path / "a")
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(ArtefactError, match=r"manifest\.json"):
+        load_artefact(folder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+def test_a_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    folder = write_recognition(tmp_path / "a")
+    (folder / name).unlink()
+    with pytest.raises(ArtefactError, match=name):
+        load_artefact(folder)
+
+
+def test_a_detector_needs_all_its_graphs(tmp_path: Path) -> None:
+    folder = write_recognition(tmp_path / "a", task="detection")
+    with pytest.raises(ArtefactError, match="needs the graphs pnet, rnet, onet"):
+        load_artefact(folder)
+
+
+def test_what_describe_graph_writes_is_what_load_artefact_holds_it_to() -> None:
+    entry = describe_graph(recognition_graph(), (2, 112, 112, 3))
+    assert entry["input"] == {"crops": {"dtype": "uint8", "shape": ["n", 112, 112, 3]}}
+    assert entry["output"] == {"embeddings": {"dtype": "float32", "shape": ["n", 512]}}
+    assert entry["golden"]["output"]["embeddings"]["shape"] == [2, 512]

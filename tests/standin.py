@@ -1,0 +1,80 @@
+"""Stand-ins where the trained networks are not the point: a small recognition graph in an artefact.
+
+The graph follows the contract (uint8 crops in, unit embeddings of 512 out) and tells pictures apart
+by their coarse colours, so that a drawn face is most like itself.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from service.inference.artefact import describe_graph, golden_crops
+
+NAME, SPACE = "stand-in", "stand-in/1"
+
+
+def recognition_graph(*, coupled: bool = False, unit: bool = True, width: int = 512) -> bytes:
+    """The graph's bytes. coupled: a row's answer depends on its neighbours, as it must not."""
+    rng = np.random.default_rng(7)
+    constants = {
+        "centre": np.float32(127.5),
+        "scale": np.float32(1 / 128),
+        "flat": np.array([-1, 147], np.int64),
+        "weights": (rng.standard_normal((147, width)) / 12).astype(np.float32),
+        "bias": np.full((width,), 1e-3, np.float32),
+        "rows": np.array([0], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["crops"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["real", "centre"], ["centred"]),
+        helper.make_node("Mul", ["centred", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "AveragePool", ["planes"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]
+        ),
+        helper.make_node("Reshape", ["pooled", "flat"], ["coarse"]),
+        helper.make_node("MatMul", ["coarse", "weights"], ["mixed"]),
+        helper.make_node("Add", ["mixed", "bias"], ["alone"]),
+    ]
+    last = "alone"
+    if coupled:
+        nodes.append(helper.make_node("ReduceMean", [last, "rows"], ["mean"], keepdims=1))
+        nodes.append(helper.make_node("Add", [last, "mean"], ["together"]))
+        last = "together"
+    kind, options = ("LpNormalization", {"axis": 1, "p": 2}) if unit else ("Identity", {})
+    nodes.append(helper.make_node(kind, [last], ["embeddings"], **options))
+    graph = helper.make_graph(
+        nodes,
+        "stand-in",
+        [helper.make_tensor_value_info("crops", TensorProto.UINT8, ["n", 112, 112, 3])],
+        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", width])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 10
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) -> Path:
+    """The folder, now an artefact; `changes` replace entries of the manifest (None: none)."""
+    graph = recognition_graph() if graph is None else graph
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(graph)
+    manifest = {
+        "name": NAME,
+        "task": "recognition",
+        "space": SPACE,
+        "licence": "Apache-2.0",
+        "opset": 18,
+        **describe_graph(graph, golden_crops().shape),
+        **changes,
+    }
+    kept = {key: value for key, value in manifest.items() if value is not None}
+    (folder / "manifest.json").write_text(json.dumps(kept), encoding="utf-8")
+    (folder / "CARD.md").write_text(f"# {NAME}\n", encoding="utf-8")
+    return folder
