@@ -1,0 +1,140 @@
+"""One network for many callers: crops that wait together run together, answers never cross.
+
+No waiter is forgotten: each gets its own rows, the failure of a batch it was in, or has left and is
+dropped before more work goes into it. Nobody waits for company: what is there when the network
+becomes free is the next batch. Callers of many crops take turns, a batch each, so that a photograph
+of a crowd does not hold up one of a single face.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import NotReady, QueueFull
+
+Array = NDArray[Any]
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """A caller's crops, how many of them were taken into batches, and the answers so far."""
+
+    crops: Array
+    answer: "Future[Array]"
+    taken: int = 0
+    rows: list[Array] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return len(self.crops) - self.taken
+
+
+class Batcher:
+    """Merges crops of concurrent callers into batches of at most `max_batch` for `run`.
+
+    run: (N, ...) -> (N, D), called from one thread, a row's answer independent of its neighbours.
+    max_waiting: crops in line at which a further caller is refused.
+    """
+
+    def __init__(
+        self, run: Callable[[Array], Array], *, max_batch: int, max_waiting: int, name: str
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._line: deque[_Waiter] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name=f"batcher-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many crops are in line."""
+        with self._changed:
+            return self._crops_in_line()
+
+    def submit(self, crops: Array) -> "Future[Array]":
+        """The rows of `run` for these crops, to come; cancel it to leave the line.
+
+        crops: (N, ...), N at least 1, not modified. A caller is let in whole, however many crops it
+        brings, as long as the line is not full before. Raises QueueFull, NotReady after `close`.
+        """
+        if len(crops) == 0:
+            raise ValueError("there are no crops to run")
+        with self._changed:
+            if self._closed:
+                raise NotReady(["the service is stopping"])
+            if (waiting := self._crops_in_line()) >= self._max_waiting:
+                raise QueueFull(waiting, self._max_waiting)
+            waiter = _Waiter(crops, Future())
+            self._line.append(waiter)
+            self._changed.notify()
+        return waiter.answer
+
+    def close(self) -> None:
+        """Lets nobody in any more, answers who is in line, and ends the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _crops_in_line(self) -> int:
+        return sum(waiter.left for waiter in self._line if not waiter.answer.cancelled())
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            pieces = [waiter.crops[start:stop] for waiter, start, stop in batch]
+            try:
+                rows = self._run(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
+                if len(rows) != sum(map(len, pieces)):
+                    raise RuntimeError(f"{len(rows)} answers for {sum(map(len, pieces))} crops")
+            except Exception as failure:
+                self._fail([waiter for waiter, _, _ in batch], failure)
+            else:
+                _hand_out(batch, rows)
+
+    def _next_batch(self) -> list[tuple[_Waiter, int, int]]:
+        """Who is in the next batch, with which of their crops; empty when closed and all done."""
+        batch: list[tuple[_Waiter, int, int]] = []
+        room = self._max_batch
+        unfinished: list[_Waiter] = []
+        with self._changed:
+            while not batch:
+                self._changed.wait_for(lambda: self._line or self._closed)
+                if not self._line:
+                    return []
+                while self._line and room:
+                    waiter = self._line.popleft()
+                    if waiter.answer.cancelled():
+                        continue
+                    start, waiter.taken = waiter.taken, waiter.taken + min(room, waiter.left)
+                    room -= waiter.taken - start
+                    batch.append((waiter, start, waiter.taken))
+                    if waiter.left:
+                        unfinished.append(waiter)
+            self._line.extend(unfinished)
+        return batch
+
+    def _fail(self, waiters: list[_Waiter], failure: Exception) -> None:
+        with self._changed:
+            self._line = deque(waiter for waiter in self._line if waiter not in waiters)
+        for waiter in waiters:
+            if waiter.answer.set_running_or_notify_cancel():
+                waiter.answer.set_exception(failure)
+
+
+def _hand_out(batch: list[tuple[_Waiter, int, int]], rows: Array) -> None:
+    at = 0
+    for waiter, start, stop in batch:
+        waiter.rows.append(rows[at : at + stop - start])
+        at += stop - start
+        whole = stop == len(waiter.crops)
+        if whole and waiter.answer.set_running_or_notify_cancel():
+            waiter.answer.set_result(np.concatenate(waiter.rows))
