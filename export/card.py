@@ -1,0 +1,78 @@
+"""CARD.md: an artefact's manifest as a page for people."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """The page of a manifest, Markdown: a title, its facts as a table, its parts as sections.
+
+    A value that is a mapping of mappings becomes a table with a row each; a mapping, a table of two
+    columns; a list of texts, a list; anything else, a row of the facts. Golden inputs and outputs
+    are for machines and are left out. `summary`, where there is one, opens the page.
+    """
+    facts = {key: value for key, value in manifest.items() if _is_fact(key, value)}
+    parts = [f"# {manifest['name']}", manifest.get("summary", ""), _pairs(facts)]
+    for key, value in manifest.items():
+        if key not in facts and key not in ("name", "summary", "golden") and value:
+            parts += [f"## {_title(key)}", _section(value)]
+    parts.append("Generated from manifest.json; change that, or what made it, and generate again.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def git_revision() -> str:
+    """The commit that the tree stands on, `+changes` behind it where tracked files differ."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(("git", *arguments), cwd=here, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../export", "../training")
+    return (git("rev-parse", "HEAD") or "unknown") + ("+changes" if changed else "")
+
+
+def _is_fact(key: str, value: Any) -> bool:
+    return key not in ("name", "summary", "golden") and not isinstance(value, (Mapping, list))
+
+
+def _section(value: Any) -> str:
+    if isinstance(value, Mapping):
+        rows = list(value.values())
+        if all(isinstance(row, Mapping) for row in rows):
+            return _rows(value)
+        return _pairs(value)
+    return "\n".join(f"- {_text(entry)}" for entry in value)
+
+
+def _rows(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    columns = list(dict.fromkeys(c for row in rows.values() for c in row if c != "golden"))
+    head = ["", *(_title(column) for column in columns)]
+    return _table(
+        head, [[key, *(_text(row.get(c, "")) for c in columns)] for key, row in rows.items()]
+    )
+
+
+def _pairs(pairs: Mapping[str, Any]) -> str:
+    return _table(["", ""], [[_title(key), _text(value)] for key, value in pairs.items()])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_text(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(entry) for entry in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _title(key: str) -> str:
+    return key.replace("_", " ")
