@@ -7,13 +7,13 @@ manifest.json and CARD.md. The manifest:
     space              the id of the embedding space; recognition alone
     licence, data, teacher, metrics, calibration, opset, revision     for people and /models
     sha256             of the graph's file, in hex
-    input, output      {name: {"dtype": "uint8", "shape": ["n", 112, 112, 3]}}
-    golden             {"input": {"shape": [2, 112, 112, 3]},
-                        "output": {name: {"shape": [2, 512], "base64": float32, little-endian}}}
+    input, outputs     {name: {"dtype": "uint8", "shape": ["n", 112, 112, 3]}}
+    golden             {"input": {name: TENSOR}, "outputs": {name: TENSOR}}
 
-A task of several graphs holds the last three under "graphs": {"pnet": {...}, ...}. The golden input
-is `golden_pattern` of its shape, so only the answer needs to be kept. `describe_graph` writes these
-entries when an artefact is made, `load_artefact` holds the graph to them when it is served.
+A TENSOR is {"dtype", "shape", "base64": its bytes, little-endian}; a golden input without base64 is
+`golden_pattern` of its shape, so that only the answer needs to be kept. A task of several graphs
+holds the last four under "graphs": {"pnet": {...}, ...}. `describe_graph` writes these entries when
+an artefact is made, `load_artefact` holds the graph to them when it is served.
 """
 
 import base64
@@ -42,13 +42,13 @@ class Signature:
     """What a task's graph takes and gives: tensors by name, a free dimension as None."""
 
     input: dict[str, tuple[str, tuple[int | None, ...]]]
-    output: dict[str, tuple[str, tuple[int | None, ...]]]
+    outputs: dict[str, tuple[str, tuple[int | None, ...]]]
 
 
 def _network(side: int | None, **outputs: tuple[int | None, ...]) -> Signature:
     return Signature(
         input={"pixels": ("float32", (None, 3, side, side))},
-        output={name: ("float32", shape) for name, shape in outputs.items()},
+        outputs={name: ("float32", shape) for name, shape in outputs.items()},
     )
 
 
@@ -56,7 +56,7 @@ SIGNATURES: Final[dict[str, dict[str, Signature]]] = {
     "recognition": {
         "model": Signature(
             input={"crops": ("uint8", (None, 112, 112, 3))},
-            output={"embeddings": ("float32", (None, 512))},
+            outputs={"embeddings": ("float32", (None, 512))},
         )
     },
     "detection": {
@@ -101,20 +101,22 @@ def load_artefact(folder: Path, *, threads: int = 1, device: str = "cpu") -> Art
 
 
 def describe_graph(graph: bytes, golden_shape: Sequence[int]) -> dict[str, Any]:
-    """The manifest's entries of a graph: sha256, input, output, golden.
+    """The manifest's entries of a graph: sha256, input, outputs, golden.
 
-    golden_shape: of the input that the golden output is made from, at least two rows.
+    golden_shape: of the input that the golden output is made from.
     Raises GraphBroken when the bytes are no graph.
     """
     session = open_session(graph, threads=1, device="cpu")
-    answer = _answer(session, golden_shape)
+    [(name, tensor)] = session.inputs.items()
+    golden = {"dtype": tensor["dtype"], "shape": list(golden_shape)}
+    answer = _answer(session, _unpacked(golden))
     return {
         "sha256": hashlib.sha256(graph).hexdigest(),
         "input": session.inputs,
-        "output": session.outputs,
+        "outputs": session.outputs,
         "golden": {
-            "input": {"shape": list(golden_shape)},
-            "output": {name: _packed(array) for name, array in answer.items()},
+            "input": {name: golden},
+            "outputs": {name: _packed(array) for name, array in answer.items()},
         },
     }
 
@@ -161,7 +163,7 @@ def _entries(manifest: dict[str, Any], task: str) -> dict[str, Any]:
     if not isinstance(entries, dict) or set(entries) != set(parts):
         raise _Refused(f"manifest.json needs the graphs {', '.join(parts)}")
     for part, entry in entries.items():
-        fields = {"sha256": str, "input": dict, "output": dict, "golden": dict}
+        fields = {"sha256": str, "input": dict, "outputs": dict, "golden": dict}
         wrong = [name for name, kind in fields.items() if not isinstance(entry.get(name), kind)]
         if wrong:
             raise _Refused(f"manifest.json lacks {', '.join(wrong)} of {part}.onnx")
@@ -191,7 +193,7 @@ def _keep_contract(
 ) -> None:
     for side, has, wanted in (
         ("input", session.inputs, signature.input),
-        ("output", session.outputs, signature.output),
+        ("outputs", session.outputs, signature.outputs),
     ):
         if list(has) != list(wanted) or not all(_fits(has[key], *wanted[key]) for key in wanted):
             raise _Refused(f"{name} has the {side} {dict(has)}, the task asks for {wanted}")
@@ -205,32 +207,39 @@ def _fits(tensor: Tensor, dtype: str, shape: tuple[int | None, ...]) -> bool:
 
 
 def _keep_golden(name: str, session: Session, golden: Mapping[str, Any], task: str) -> None:
+    [(tensor_name, tensor)] = session.inputs.items()
     try:
-        shape = tuple(int(size) for size in golden["input"]["shape"])
-        wanted = {key: _unpacked(packed) for key, packed in golden["output"].items()}
+        batch = _unpacked(golden["input"][tensor_name]).astype(tensor["dtype"])
+        wanted = {key: _unpacked(packed) for key, packed in golden["outputs"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _Refused(f"the golden input or output of {name} is unusable: {error}") from error
-    if not _golden_fits(shape, session):
-        raise _Refused(f"the golden input of {name} has the shape {shape}, the input another")
-    got, alone = _answer(session, shape), _answer(session, (1, *shape[1:]))
+        raise _Refused(f"the golden input or output of {name} is unusable: {error!r}") from error
+    if not _is_batch(batch, tensor):
+        raise _Refused(f"the golden input of {name} has the shape {batch.shape}, not {tensor}")
+    got, alone = _answer(session, batch), _answer(session, batch[:1])
+    beside = _answer(session, np.concatenate([batch[:1], np.flip(batch[:1])]))
     for key, array in got.items():
         if key not in wanted or wanted[key].shape != array.shape:
             raise _Refused(f"{name} lacks a golden output {key!r} of shape {array.shape}")
         _keep_near(f"{name}'s {key} and its golden output", array, wanted[key], task)
-        _keep_near(f"{name}'s {key} of a row alone and in a batch", array[:1], alone[key], task)
+        _keep_near(
+            f"{name}'s {key} of a row alone and beside others", alone[key], beside[key], task
+        )
 
 
-def _golden_fits(shape: Sequence[int], session: Session) -> bool:
-    [tensor] = session.inputs.values()
-    sizes = list(zip(shape, tensor["shape"], strict=False))
+def _is_batch(batch: Array, tensor: Tensor) -> bool:
     return (
-        len(shape) == len(tensor["shape"])
-        and shape[0] >= 2
-        and all(size == fixed for size, fixed in sizes if isinstance(fixed, int))
+        len(batch.shape) == len(tensor["shape"])
+        and batch.shape[0] > 0
+        and all(
+            size == fixed
+            for size, fixed in zip(batch.shape, tensor["shape"], strict=True)
+            if isinstance(fixed, int)
+        )
     )
 
 
 def _keep_near(what: str, got: Array, wanted: Array, task: str) -> None:
+    wanted = wanted[: len(got)]
     if task == "recognition":
         length = float(np.abs(np.linalg.norm(got, axis=1) - 1).max())
         if not length <= UNIT_LENGTH:
@@ -242,17 +251,19 @@ def _keep_near(what: str, got: Array, wanted: Array, task: str) -> None:
         raise _Refused(f"{what} differ by {worst:.2g}, at most {SCORE_DIFFERENCE}")
 
 
-def _answer(session: Session, shape: Sequence[int]) -> dict[str, Array]:
-    [tensor] = session.inputs.values()
-    outputs = session.run(golden_pattern(shape).astype(tensor["dtype"]))
-    return dict(zip(session.outputs, outputs, strict=True))
+def _answer(session: Session, batch: Array) -> dict[str, Array]:
+    return dict(zip(session.outputs, session.run(batch), strict=True))
 
 
 def _packed(array: Array) -> dict[str, Any]:
-    raw = np.ascontiguousarray(array, dtype="<f4").tobytes()
-    return {"shape": list(array.shape), "base64": base64.b64encode(raw).decode()}
+    raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+    packed = base64.b64encode(raw).decode()
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "base64": packed}
 
 
-def _unpacked(packed: Mapping[str, Any]) -> Array:
-    raw = base64.b64decode(packed["base64"], validate=True)
-    return np.frombuffer(raw, dtype="<f4").reshape(packed["shape"])
+def _unpacked(tensor: Tensor) -> Array:
+    dtype = np.dtype(tensor["dtype"])
+    if "base64" not in tensor:
+        return golden_pattern(tensor["shape"]).astype(dtype)
+    raw = base64.b64decode(tensor["base64"], validate=True)
+    return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype).reshape(tensor["shape"])

@@ -15,6 +15,7 @@ from service.inference.artefact import (
     golden_pattern,
     load_artefact,
 )
+from service.settings import SHIPPED_MODELS
 from tests.standin import SPACE, recognition_graph, write_recognition
 
 
@@ -54,9 +55,13 @@ def test_a_changed_graph_is_refused_by_its_hash(tmp_path: Path) -> None:
 def test_a_graph_that_answers_otherwise_than_its_golden_output_is_refused(tmp_path: Path) -> None:
     other = np.roll(np.eye(2, 512, dtype="<f4"), 3, axis=1)
     golden = {
-        "input": {"shape": [2, 112, 112, 3]},
-        "output": {
-            "embeddings": {"shape": [2, 512], "base64": base64.b64encode(other.tobytes()).decode()}
+        "input": {"crops": {"dtype": "uint8", "shape": [2, 112, 112, 3]}},
+        "outputs": {
+            "embeddings": {
+                "dtype": "float32",
+                "shape": [2, 512],
+                "base64": base64.b64encode(other.tobytes()).decode(),
+            }
         },
     }
     with pytest.raises(ArtefactError, match="golden output differ: cosine"):
@@ -65,7 +70,7 @@ def test_a_graph_that_answers_otherwise_than_its_golden_output_is_refused(tmp_pa
 
 def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused(tmp_path: Path) -> None:
     folder = write_recognition(tmp_path / "a", recognition_graph(coupled=True))
-    with pytest.raises(ArtefactError, match="alone and in a batch differ"):
+    with pytest.raises(ArtefactError, match="alone and beside others differ"):
         load_artefact(folder)
 
 
@@ -87,6 +92,10 @@ def test_bytes_that_are_no_graph_are_refused(tmp_path: Path) -> None:
         load_artefact(changed_manifest(folder, sha256=digest))
 
 
+def golden(**tensor: object) -> dict[str, object]:
+    return {"input": {"crops": tensor}, "outputs": {}}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -94,9 +103,10 @@ def test_bytes_that_are_no_graph_are_refused(tmp_path: Path) -> None:
         ({"space": 7}, "lacks space"),
         ({"licence": None}, "lacks licence"),
         ({"golden": {}}, "golden input or output of model.onnx is unusable"),
-        ({"golden": {"input": {"shape": [2, 8, 8, 3]}, "output": {}}}, "has the shape"),
-        ({"golden": {"input": {"shape": [1, 112, 112, 3]}, "output": {}}}, "has the shape"),
-        ({"golden": {"input": {"shape": [2, 112, 112, 3]}, "output": {}}}, "lacks a golden"),
+        ({"golden": golden(dtype="uint8", shape=[2, 8, 8, 3])}, "not {'dtype'"),
+        ({"golden": golden(dtype="uint8", shape=[2])}, "unusable"),
+        ({"golden": golden(dtype="uint8", shape=[2, 112, 112, 3])}, "lacks a golden output"),
+        ({"golden": golden(dtype="uint8", shape=[1], base64="!")}, "unusable"),
         ({"input": {}}, "the manifest says"),
     ],
 )
@@ -132,5 +142,11 @@ def test_a_detector_needs_all_its_graphs(tmp_path: Path) -> None:
 def test_what_describe_graph_writes_is_what_load_artefact_holds_it_to() -> None:
     entry = describe_graph(recognition_graph(), (2, 112, 112, 3))
     assert entry["input"] == {"crops": {"dtype": "uint8", "shape": ["n", 112, 112, 3]}}
-    assert entry["output"] == {"embeddings": {"dtype": "float32", "shape": ["n", 512]}}
-    assert entry["golden"]["output"]["embeddings"]["shape"] == [2, 512]
+    assert entry["outputs"] == {"embeddings": {"dtype": "float32", "shape": ["n", 512]}}
+    assert entry["golden"]["outputs"]["embeddings"]["shape"] == [2, 512]
+
+
+def test_the_detector_that_ships_is_what_its_manifest_says() -> None:
+    artefact = load_artefact(SHIPPED_MODELS / "mtcnn")
+    assert artefact.task == "detection"
+    assert list(artefact.graphs) == ["pnet", "rnet", "onet"]

@@ -1,0 +1,87 @@
+"""Every setting, read from the environment here and nowhere else; docs/settings.md says them all."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SettingsError
+
+PREFIX: Final = "MIEN_"
+MIB: Final = 1024 * 1024
+SHIPPED_MODELS: Final = Path(__file__).parent / "models"
+
+
+class Settings(BaseSettings):
+    """The settings with their defaults; a field `port` is the variable MIEN_PORT."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=256)
+    data: Path = Path("mien-data")
+
+    models: Path = SHIPPED_MODELS
+    detection: str = Field("mtcnn", pattern=r"^[\w.-]+$")
+    recognition: str = Field("ecacface-mobile", pattern=r"^[\w.-]+$")
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(0, ge=0, le=256)
+    batch: int = Field(0, ge=0, le=1024)
+
+    photographs: int = Field(0, ge=0, le=256)
+    queue: int = Field(64, ge=1, le=100_000)
+    max_images: int = Field(32, ge=1, le=1000)
+    max_image_bytes: int = Field(20 * MIB, ge=1)
+    max_body_bytes: int = Field(64 * MIB, ge=1)
+    max_pixels: int = Field(40_000_000, ge=1)
+    body_timeout_s: float = Field(30.0, gt=0)
+
+    @property
+    def cores_a_worker(self) -> int:
+        """The cores this process may use, shared out among the worker processes; at least 1."""
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+
+    @property
+    def run_threads(self) -> int:
+        """Threads of one run of a network: MIEN_THREADS, or the worker's share of the cores."""
+        return self.threads or self.cores_a_worker
+
+    @property
+    def photographs_at_once(self) -> int:
+        """Photographs decoded at once: MIEN_PHOTOGRAPHS, or the worker's share of the cores."""
+        return self.photographs or self.cores_a_worker
+
+    @property
+    def batch_crops(self) -> int:
+        """Crops of one run: MIEN_BATCH, or what suits the device.
+
+        Measured on two CPUs, a crop costs a third more in a batch of 16 than alone (its planes no
+        longer fit the cache), so the CPU takes small ones.
+        """
+        return self.batch or {"cpu": 4, "cuda": 64}[self.device]
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings of the environment, `given` before it. Raises SettingsError by the variable."""
+    try:
+        return Settings(**given)
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(name, f"{first['msg']} (got {first['input']!r})") from wrong
+
+
+def hand_down(settings: Settings) -> None:
+    """Writes the settings into the environment, for the worker processes that start from it."""
+    for name, value in settings.model_dump(mode="json").items():
+        os.environ[PREFIX + name.upper()] = str(value)
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables that look like settings but are none: most often a slip of the pen."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
