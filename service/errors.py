@@ -11,7 +11,8 @@ MienError
 │   └── ImageNotBase64            image-not-base64
 ├── FaceError                     the faces of one image
 │   ├── NoFace                    no-face
-│   └── SeveralFaces              several-faces
+│   ├── SeveralFaces              several-faces
+│   └── FaceQualityTooLow         face-quality-too-low: one measure of the face, its value and limit
 ├── RequestError                  the call itself
 │   ├── FieldUnknown              field-unknown
 │   ├── FieldInvalid              field-invalid
@@ -20,6 +21,7 @@ MienError
 │   ├── BodyUnsupported           body-unsupported
 │   ├── BodyBroken                body-broken
 │   ├── BodyTooLarge              body-too-large
+│   ├── BodyTooSlow               body-too-slow
 │   ├── IdempotencyKeyReused      idempotency-key-reused
 │   └── AnswerErased              answer-erased: a repeat of a call whose person was deleted since
 ├── GalleryError                  what is, or is not, in the store
@@ -41,7 +43,7 @@ MienError
 └── SettingsError                 a setting that cannot be used; stops the start
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 
@@ -56,12 +58,19 @@ class MienError(Exception):
         return self.text.format(**self.values())
 
     def values(self) -> dict[str, Any]:
-        """The error's own fields by name (value, limit, ...), ready for JSON."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The error's own fields by name (value, limit, ...); `image` only where there is one."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in named.items() if (k, v) != ("image", None)}
 
 
+@dataclass(eq=False)
 class ImageError(MienError):
-    """One image cannot be used; in a call of several images the others go on."""
+    """One image cannot be used; in a call of several images the others go on.
+
+    image: the field it came in, where a call names its images (image_a, image_b).
+    """
+
+    image: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(eq=False)
@@ -121,8 +130,11 @@ class ImageNotBase64(ImageError):
     reason: str
 
 
+@dataclass(eq=False)
 class FaceError(MienError):
-    """The faces of one image do not fit what was asked."""
+    """The faces of one image do not fit what was asked. image: as in ImageError."""
+
+    image: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(eq=False)
@@ -139,6 +151,17 @@ class SeveralFaces(FaceError):
     value: int
     limit: int
     boxes: list[dict[str, float]]
+
+
+@dataclass(eq=False)
+class FaceQualityTooLow(FaceError):
+    slug = "face-quality-too-low"
+    text = "the face's {measure} is {value:g}; quality={level} asks for at {bound} {limit:g}"
+    measure: str
+    value: float
+    limit: float
+    bound: str  # least or most
+    level: str
 
 
 class RequestError(MienError):
@@ -198,6 +221,13 @@ class BodyTooLarge(RequestError):
     slug = "body-too-large"
     text = "the body has more than {limit} bytes"
     limit: int
+
+
+@dataclass(eq=False)
+class BodyTooSlow(RequestError):
+    slug = "body-too-slow"
+    text = "the body was not there after {limit:g} seconds"
+    limit: float
 
 
 @dataclass(eq=False)
