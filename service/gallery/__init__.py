@@ -1,0 +1,23 @@
+"""The gallery: people and faces, kept on disk and searched exactly. `open_gallery` is the door."""
+
+from pathlib import Path
+
+from service.errors import StorageUnavailable
+from service.gallery.contract import Galleries
+from service.gallery.store import Store
+
+FILE_NAME = "gallery.sqlite3"
+
+
+def open_gallery(folder: Path, *, search_threads: int = 1, patience_s: float = 5.0) -> Galleries:
+    """The galleries kept in `folder`, which is made if it is not there.
+
+    Several processes may open the same folder, which lies on a disk of this machine: SQLite's
+    write-ahead log does not work over a network. search_threads: OpenMP threads of one search.
+    patience_s: how long a call waits for another's lock. Raises StorageFull, StorageUnavailable.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageUnavailable(f"{folder}: {error.strerror}") from error
+    return Store(folder / FILE_NAME, search_threads=search_threads, patience_s=patience_s)

@@ -1,0 +1,168 @@
+"""What enters the gallery is checked here, and refused with FieldInvalid or ValueError.
+
+Text is kept exactly as it was sent; no Unicode normalisation, an id is the caller's own.
+"""
+
+import base64
+import binascii
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import FieldInvalid
+from service.gallery.contract import DIMENSIONS, LARGEST_PAGE, LARGEST_TOP_K, Idempotency, NewFace
+
+LONGEST_TEXT: Final = 128
+LONGEST_SPACE: Final = 256
+LONGEST_KEY: Final = 255
+LARGEST_METADATA_BYTES: Final = 16_384
+LARGEST_DETAILS_BYTES: Final = 65_536
+NORM_TOLERANCE: Final = 1e-3  # a unit length in float16 is still within it
+
+_GALLERY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CURSOR = re.compile(r"([gpf])([1-9][0-9]{0,18})")
+# control characters, lone surrogates (no UTF-8 of them exists), line and paragraph separators
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def gallery_name(value: str) -> str:
+    """The name of a gallery to create. Raises FieldInvalid."""
+    if not is_gallery_name(value):
+        limit = "1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
+        raise FieldInvalid("name", shown(value), limit)
+    return value
+
+
+def is_gallery_name(value: str) -> bool:
+    """Whether a gallery can have this name at all."""
+    return _GALLERY_NAME.fullmatch(value) is not None
+
+
+def person_id(value: str) -> str:
+    """The id of a person to create. Raises FieldInvalid."""
+    return _text("person_id", value, LONGEST_TEXT)
+
+
+def person_name(value: str) -> str:
+    """The name of a person. Raises FieldInvalid."""
+    return _text("name", value, LONGEST_TEXT)
+
+
+def space(value: str) -> str:
+    """The id of an embedding space. Raises FieldInvalid."""
+    return _text("space", value, LONGEST_SPACE)
+
+
+def idempotency(value: Idempotency | None) -> Idempotency | None:
+    """A key that may be stored. Raises FieldInvalid."""
+    if value is not None:
+        _text("Idempotency-Key", value.key, LONGEST_KEY)
+    return value
+
+
+def is_text(value: str, longest: int = LONGEST_TEXT) -> bool:
+    """Whether it is 1 to `longest` printable characters without blanks at the ends."""
+    return (
+        1 <= len(value) <= longest
+        and value == value.strip()
+        and not any(unicodedata.category(character) in _UNPRINTABLE for character in value)
+    )
+
+
+def metadata(value: Mapping[str, Any]) -> str:
+    """The JSON text of a person's or gallery's metadata. Raises FieldInvalid."""
+    return _json_object("metadata", value, LARGEST_METADATA_BYTES)
+
+
+def details(value: Mapping[str, Any]) -> str:
+    """The JSON text of a face's details. Raises FieldInvalid."""
+    return _json_object("details", value, LARGEST_DETAILS_BYTES)
+
+
+def page_limit(value: int) -> int:
+    """How many items a page may have. Raises FieldInvalid."""
+    if not 1 <= value <= LARGEST_PAGE:
+        raise FieldInvalid("limit", value, f"1 to {LARGEST_PAGE}")
+    return value
+
+
+def top_k(value: int) -> int:
+    """How many candidates may be asked. Raises FieldInvalid."""
+    if not 1 <= value <= LARGEST_TOP_K:
+        raise FieldInvalid("top_k", value, f"1 to {LARGEST_TOP_K}")
+    return value
+
+
+def cursor(kind: str, number: int) -> str:
+    """An opaque cursor: the items of this kind (g, p or f) after row `number` follow."""
+    return base64.urlsafe_b64encode(f"{kind}{number}".encode()).decode().rstrip("=")
+
+
+def cursor_number(kind: str, value: str | None) -> int:
+    """The row after which a page begins; 0, before all rows, for None. Raises FieldInvalid."""
+    if value is None:
+        return 0
+    try:
+        padded = value.encode("ascii") + b"=" * (-len(value) % 4)
+        match = _CURSOR.fullmatch(base64.b64decode(padded, b"-_", validate=True).decode("ascii"))
+    except (binascii.Error, ValueError):
+        match = None
+    if (
+        match is None
+        or match[1] != kind
+        or int(match[2]) >= 2**63
+        or cursor(*_parts(match)) != value
+    ):
+        raise FieldInvalid("cursor", shown(value), "the next_cursor of an earlier page")
+    return int(match[2])
+
+
+def new_embeddings(faces: Sequence[NewFace]) -> NDArray[np.float32]:
+    """The faces' embeddings (N, 512), N > 0. Raises ValueError."""
+    if not faces:
+        raise ValueError("there is no face to enrol")
+    return queries(np.stack([np.asarray(face.embedding) for face in faces]))
+
+
+def queries(embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The embeddings as they are. Raises ValueError unless float32 (N, 512) of unit length."""
+    if embeddings_ND.dtype != np.float32 or embeddings_ND.shape[1:] != (DIMENSIONS,):
+        what = f"{embeddings_ND.dtype} {embeddings_ND.shape}"
+        raise ValueError(f"embeddings are float32 (N, {DIMENSIONS}), not {what}")
+    off_unit_N = np.abs(np.linalg.norm(embeddings_ND.astype(np.float64), axis=1) - 1)
+    if not np.all(off_unit_N <= NORM_TOLERANCE):  # so written, NaN is refused too
+        raise ValueError(f"an embedding is not of unit length: off by {off_unit_N.max():.3g}")
+    return embeddings_ND
+
+
+def shown(value: str) -> str:
+    """The value as an answer may show it: encodable, and not longer than needed to know it."""
+    return value[:200].encode("utf-8", "replace").decode()
+
+
+def _parts(match: re.Match[str]) -> tuple[str, int]:
+    return match[1], int(match[2])
+
+
+def _text(field: str, value: str, longest: int) -> str:
+    if not is_text(value, longest):
+        limit = f"1 to {longest} characters without control characters or blanks at the ends"
+        raise FieldInvalid(field, shown(value), limit)
+    return value
+
+
+def _json_object(field: str, value: Mapping[str, Any], largest_bytes: int) -> str:
+    limit = f"a JSON object of at most {largest_bytes} bytes"
+    try:
+        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size_bytes = len(text.encode())
+    except (TypeError, ValueError, RecursionError):  # no JSON, NaN, a lone surrogate, too deep
+        raise FieldInvalid(field, f"not JSON: {type(value).__name__}", limit) from None
+    if size_bytes > largest_bytes:
+        raise FieldInvalid(field, f"{size_bytes} bytes", limit)
+    return text

@@ -1,0 +1,339 @@
+"""The SQLite file of the gallery: its tables, its transactions and its errors. sqlite3's one home.
+
+WAL with synchronous=FULL: a transaction is on disk when `write` ends. Many readers, one writer at a
+time, over threads and processes. Every sqlite3 error leaves as StorageFull or StorageUnavailable.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from service.errors import ErasureIncomplete, MienError, StorageFull, StorageUnavailable
+
+# One entry a version of the schema, applied in order; PRAGMA user_version counts those applied.
+# Numbers (AUTOINCREMENT) are never used twice and grow in the order of creation: cursors, the
+# order of ties and the index all rest on that. Times are seconds since 1970, UTC.
+SCHEMA: Final = (
+    """
+    CREATE TABLE galleries (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        space TEXT,                    -- the embedding space that the first face pinned
+        metadata TEXT NOT NULL,        -- a JSON object
+        persons INTEGER NOT NULL,      -- counters, kept in step by every write
+        faces INTEGER NOT NULL,
+        revision INTEGER NOT NULL,     -- one more with every transaction that changes the gallery
+        trimmed INTEGER NOT NULL,      -- up to this revision the change log is cut off
+        created REAL NOT NULL
+    );
+
+    CREATE TABLE persons (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        gallery INTEGER NOT NULL REFERENCES galleries,
+        id TEXT NOT NULL,              -- the caller's, or a ULID
+        name TEXT,
+        metadata TEXT NOT NULL,        -- a JSON object
+        created REAL NOT NULL,
+        updated REAL NOT NULL,
+        UNIQUE (gallery, id)
+    );
+    CREATE INDEX persons_of_gallery ON persons (gallery, number);
+
+    -- Embeddings lie in slots that never move: a row is written in place, zeroed in place when its
+    -- face is deleted, and used again by a later face. A row that SQLite may move between pages
+    -- leaves copies in their slack, out of secure_delete's reach.
+    CREATE TABLE slots (
+        slot INTEGER PRIMARY KEY,
+        embedding BLOB NOT NULL        -- 512 float32, little-endian; zeros while the slot is free
+    );
+    CREATE TABLE free_slots (slot INTEGER PRIMARY KEY REFERENCES slots);
+
+    CREATE TABLE faces (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        gallery INTEGER NOT NULL REFERENCES galleries,
+        person INTEGER NOT NULL REFERENCES persons,
+        id TEXT NOT NULL UNIQUE,       -- a ULID
+        slot INTEGER NOT NULL UNIQUE REFERENCES slots,
+        details TEXT NOT NULL,         -- a JSON object
+        created REAL NOT NULL
+    );
+    CREATE INDEX faces_of_gallery ON faces (gallery, number);
+    CREATE INDEX faces_of_person ON faces (person, number);
+
+    -- Which faces came or went in which revision: what an index reads to catch up. A face that is
+    -- not in `faces` any more went.
+    CREATE TABLE changes (
+        gallery INTEGER NOT NULL REFERENCES galleries,
+        revision INTEGER NOT NULL,
+        face INTEGER NOT NULL,
+        PRIMARY KEY (gallery, revision, face)
+    ) WITHOUT ROWID;
+
+    -- What was answered under an Idempotency-Key.
+    CREATE TABLE answers (
+        gallery INTEGER NOT NULL REFERENCES galleries,
+        key TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        answer BLOB,                   -- NULL once its person is deleted
+        person INTEGER REFERENCES persons,
+        created REAL NOT NULL,
+        PRIMARY KEY (gallery, key)
+    );
+    CREATE INDEX answers_of_person ON answers (person);
+    CREATE INDEX answers_by_age ON answers (created);
+
+    INSERT INTO galleries (name, metadata, persons, faces, revision, trimmed, created)
+    VALUES ('default', '{}', 0, 0, 0, 0, (julianday('now') - 2440587.5) * 86400);
+    """,
+)
+
+Transaction = sqlite3.Connection  # within a `read` or `write` block
+
+PAGE_BYTES: Final = 8192  # three embeddings a page, where the usual 4096 bytes hold one
+WAL_KEPT_BYTES: Final = 64 * 2**20
+NEARLY_FULL_BYTES: Final = 2**20  # an I/O error with less room than this is a full disk
+PRAGMAS: Final = (
+    f"page_size = {PAGE_BYTES}",  # of a file yet to be made
+    "synchronous = FULL",
+    "fullfsync = ON",  # macOS: through the drive's cache; elsewhere without effect
+    "checkpoint_fullfsync = ON",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+    "temp_store = MEMORY",  # no embedding in a temporary file
+    f"journal_size_limit = {WAL_KEPT_BYTES}",
+)
+REASONS: Final = {
+    sqlite3.SQLITE_BUSY: "another process keeps it locked",
+    sqlite3.SQLITE_LOCKED: "another thread keeps it locked",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_PERM: "its file may not be opened",
+    sqlite3.SQLITE_CANTOPEN: "its file cannot be opened",
+    sqlite3.SQLITE_IOERR: "the disk failed",
+    sqlite3.SQLITE_CORRUPT: "its file is damaged",
+    sqlite3.SQLITE_NOTADB: "its file is no database, or damaged",
+}
+
+
+class SqliteFile:
+    """A SQLite file with the gallery's schema, made if it is not there.
+
+    path: in a folder that exists. patience_s: how long a call waits for another's lock. An object
+    belongs to one process: a child made by fork opens its own and leaves this one alone.
+    """
+
+    def __init__(self, path: Path, *, patience_s: float) -> None:
+        self._path = path
+        self._patience_s = patience_s
+        self._writing = threading.Lock()
+        self._idle_readers: list[sqlite3.Connection] = []
+        self._closed = False
+        self._wipe_due = True  # an earlier process may have died before it had wiped
+        with _translated(path.parent):
+            path.touch(mode=0o600)  # templates are nobody else's; -wal and -shm get the same mode
+            self._writer = self._connected()
+            self._migrate()
+            _sync(path.parent)
+        self._wipe_if_due()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that sees one state: everything committed before, in any process."""
+        with _translated(self._path.parent), self._reader() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                _roll_back(connection)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that is on disk when the block ends, or undone when the block raises."""
+        with _translated(self._path.parent), self._turn_to_write() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                _roll_back(connection)
+        self._wipe_if_due()
+
+    def wipe(self) -> None:
+        """Brings what was deleted out of the files: the database's pages and the write-ahead log.
+
+        Raises ErasureIncomplete when a reader elsewhere holds the log longer than patience_s, or
+        the disk fails; it is tried again after each write and at the next start.
+        """
+        self._wipe_due = True
+        try:
+            self._empty_log(self._patience_s)
+        except StorageFull as error:
+            raise ErasureIncomplete("the disk is full") from error
+        except StorageUnavailable as error:
+            raise ErasureIncomplete(error.reason) from error
+
+    def check(self) -> list[str]:
+        """Why the file cannot be read and written now, a sentence each."""
+        if not self._path.exists():
+            return [f"{self._path.name} is gone from its folder"]
+        try:
+            with self.read() as connection:
+                connection.execute("SELECT 1 FROM galleries LIMIT 1").fetchall()
+            with _translated(self._path.parent), self._turn_to_write() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                _roll_back(connection)
+        except MienError as error:
+            return [str(error)]
+        return []
+
+    def close(self) -> None:
+        """Closes every connection; the last process to close folds the log into the file."""
+        with self._writing:
+            self._closed = True
+            while self._idle_readers:
+                self._idle_readers.pop().close()
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection for the caller alone: an idle one, or one more."""
+        if self._closed:
+            raise StorageUnavailable("it is closed")
+        try:
+            connection = self._idle_readers.pop()
+        except IndexError:
+            connection = self._connected()
+            connection.execute("PRAGMA query_only = ON")
+        try:
+            yield connection
+        finally:
+            self._idle_readers.append(connection)
+            if self._closed:  # meanwhile; whoever pops it closes it
+                self.close()
+
+    @contextlib.contextmanager
+    def _turn_to_write(self) -> Iterator[sqlite3.Connection]:
+        """The one connection that writes, for the caller alone."""
+        if not self._writing.acquire(timeout=self._patience_s):
+            raise StorageUnavailable("it is busy with other writes")
+        try:
+            if self._closed:
+                raise StorageUnavailable("it is closed")
+            yield self._writer
+        finally:
+            self._writing.release()
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=self._patience_s,
+            isolation_level=None,  # transactions are begun and ended here, in the open
+            check_same_thread=False,  # one thread at a time, see _reader and _turn_to_write
+        )
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _migrate(self) -> None:
+        """Brings the file to the newest schema, whoever else is doing the same."""
+        self._enter_wal()
+        with self._turn_to_write() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                if version > len(SCHEMA):
+                    raise StorageUnavailable(f"a newer Mien wrote it (schema {version})")
+                for script in SCHEMA[version:]:
+                    for statement in script.split(";\n"):
+                        connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {len(SCHEMA)}")
+                connection.execute("COMMIT")
+            finally:
+                _roll_back(connection)
+
+    def _enter_wal(self) -> None:
+        """Sets the journal mode, which does not wait for another process's lock by itself."""
+        give_up = time.monotonic() + self._patience_s
+        while True:
+            try:
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
+
+    def _wipe_if_due(self) -> None:
+        """Wipes what an earlier `wipe` could not: without waiting, and silent if it fails again."""
+        if self._wipe_due:
+            with contextlib.suppress(StorageFull, StorageUnavailable):
+                self._empty_log(0)
+
+    def _empty_log(self, wait_s: float) -> None:
+        """Moves the log into the file, where deleted content is zeros, and cuts it to nothing."""
+        with _translated(self._path.parent), self._turn_to_write() as connection:
+            connection.execute(f"PRAGMA busy_timeout = {round(wait_s * 1000)}")
+            try:
+                (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {round(self._patience_s * 1000)}")
+            if busy:
+                raise StorageUnavailable("another process is reading the write-ahead log")
+            _sync(self._path.with_name(self._path.name + "-wal"))
+            self._wipe_due = False
+
+
+@contextlib.contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    """Turns errors of SQLite and of the disk into StorageFull or StorageUnavailable."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _storage_error(error, folder) from error
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StorageFull() if full else StorageUnavailable(str(error.strerror)) from error
+
+
+def _storage_error(error: sqlite3.Error, folder: Path) -> StorageFull | StorageUnavailable:
+    code = _primary_code(error)
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull()
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _nearly_full(folder):
+        return StorageFull()  # for one, the shared index of the log could not grow
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return StorageUnavailable(REASONS.get(code, f"SQLite says {name}"))
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _nearly_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
+    except OSError:
+        return False
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _sync(path: Path) -> None:
+    """Has the file, or a folder's entries, on disk; a log that is gone has nothing to sync."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

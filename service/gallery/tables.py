@@ -1,0 +1,337 @@
+"""What the gallery's tables say and how they change, in SQL: one function a statement or two.
+
+Every function works within one transaction of sqlite.py, where the schema stands, and takes and
+gives the contract's records. `number` is a row's own, never used twice.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import (
+    AnswerErased,
+    FaceUnknown,
+    GalleryUnknown,
+    IdempotencyKeyReused,
+    PersonUnknown,
+    SpaceMismatch,
+)
+from service.gallery import boundary
+from service.gallery.contract import (
+    DIMENSIONS,
+    FaceRecord,
+    GalleryRecord,
+    Idempotency,
+    PersonRecord,
+)
+from service.gallery.live import Standing
+from service.gallery.sqlite import Transaction
+
+EMBEDDING_BYTES: Final = 4 * DIMENSIONS
+ANSWERS_A_SWEEP: Final = 200
+
+_GALLERY: Final = "name, space, metadata, persons, faces, revision, created"
+_PERSON: Final = (
+    "id, name, metadata, (SELECT count(*) FROM faces WHERE person = persons.number),"
+    " created, updated"
+)
+_FACE: Final = "id, ?, details, created"  # ?: the person's id, known before
+
+
+# Galleries.
+
+
+def standing(db: Transaction, gallery: str) -> Standing:
+    """How the gallery stands. Raises GalleryUnknown."""
+    found = find_gallery(db, gallery)
+    if found is None:
+        raise GalleryUnknown(boundary.shown(gallery))
+    return found
+
+
+def find_gallery(db: Transaction, gallery: str) -> Standing | None:
+    """How the gallery stands, None when it is not there."""
+    if not boundary.is_gallery_name(gallery):
+        return None
+    found = "SELECT number, name, space, faces, revision FROM galleries WHERE name = ?"
+    row = db.execute(found, (gallery,)).fetchone()
+    return row and Standing(*row)
+
+
+def insert_gallery(
+    db: Transaction, name: str, *, space: str | None, metadata: str, revision: int, now: float
+) -> None:
+    """Makes an empty gallery; what came before `revision` is not in its change log."""
+    db.execute(
+        "INSERT INTO galleries (name, space, metadata, persons, faces, revision, trimmed, created)"
+        " VALUES (?, ?, ?, 0, 0, ?, ?, ?)",
+        (name, space, metadata, revision, revision, now),
+    )
+
+
+def gallery(db: Transaction, number: int) -> GalleryRecord:
+    """The gallery of this number."""
+    row = db.execute(f"SELECT {_GALLERY} FROM galleries WHERE number = ?", (number,)).fetchone()
+    return _gallery_record(row)
+
+
+def galleries(db: Transaction, after: int, limit: int) -> list[tuple[int, GalleryRecord]]:
+    """At most `limit` galleries with greater numbers, with their numbers."""
+    page = f"SELECT number, {_GALLERY} FROM galleries WHERE number > ? ORDER BY number LIMIT ?"
+    return [(number, _gallery_record(row)) for number, *row in db.execute(page, (after, limit))]
+
+
+def set_gallery_metadata(db: Transaction, number: int, metadata: str) -> None:
+    """Replaces the metadata."""
+    db.execute("UPDATE galleries SET metadata = ? WHERE number = ?", (metadata, number))
+
+
+def pin_space(db: Transaction, gallery: Standing, space: str) -> None:
+    """Has the gallery hold embeddings of this space alone. Raises SpaceMismatch."""
+    if gallery.space is None:
+        db.execute("UPDATE galleries SET space = ? WHERE number = ?", (space, gallery.number))
+    elif gallery.space != space:
+        raise SpaceMismatch(gallery.name, value=space, limit=gallery.space)
+
+
+def erase_gallery(db: Transaction, number: int) -> None:
+    """Deletes the gallery and all in it."""
+    _zero_slots(db, "gallery", number)
+    for table in ("faces", "answers", "changes", "persons"):
+        db.execute(f"DELETE FROM {table} WHERE gallery = ?", (number,))
+    db.execute("DELETE FROM galleries WHERE number = ?", (number,))
+
+
+# Persons.
+
+
+def person_number(db: Transaction, gallery: Standing, person_id: str) -> int:
+    """The person's number. Raises PersonUnknown."""
+    number = find_person(db, gallery, person_id)
+    if number is None:
+        raise PersonUnknown(gallery.name, boundary.shown(person_id))
+    return number
+
+
+def find_person(db: Transaction, gallery: Standing, person_id: str) -> int | None:
+    """The person's number, None when they are not there."""
+    if not boundary.is_text(person_id):
+        return None
+    found = "SELECT number FROM persons WHERE gallery = ? AND id = ?"
+    row = db.execute(found, (gallery.number, person_id)).fetchone()
+    return row and int(row[0])
+
+
+def insert_person(
+    db: Transaction,
+    gallery: Standing,
+    person_id: str,
+    *,
+    name: str | None,
+    metadata: str,
+    now: float,
+) -> int:
+    """Makes a person; their number."""
+    values = (gallery.number, person_id, name, metadata, now, now)
+    inserted = db.execute(
+        "INSERT INTO persons (gallery, id, name, metadata, created, updated)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        values,
+    )
+    assert inserted.lastrowid is not None
+    return inserted.lastrowid
+
+
+def set_person_name(db: Transaction, number: int, name: str | None) -> None:
+    """Replaces the name."""
+    db.execute("UPDATE persons SET name = ? WHERE number = ?", (name, number))
+
+
+def set_person_metadata(db: Transaction, number: int, metadata: str) -> None:
+    """Replaces the metadata."""
+    db.execute("UPDATE persons SET metadata = ? WHERE number = ?", (metadata, number))
+
+
+def touch_person(db: Transaction, number: int, now: float) -> None:
+    """Notes that the person or their faces changed."""
+    db.execute("UPDATE persons SET updated = ? WHERE number = ?", (now, number))
+
+
+def person(db: Transaction, number: int) -> PersonRecord:
+    """The person of this number."""
+    row = db.execute(f"SELECT {_PERSON} FROM persons WHERE number = ?", (number,)).fetchone()
+    return _person_record(row)
+
+
+def persons(
+    db: Transaction, gallery: Standing, after: int, limit: int
+) -> list[tuple[int, PersonRecord]]:
+    """At most `limit` persons with greater numbers, with their numbers."""
+    page = (
+        f"SELECT number, {_PERSON} FROM persons"
+        " WHERE gallery = ? AND number > ? ORDER BY number LIMIT ?"
+    )
+    rows = db.execute(page, (gallery.number, after, limit))
+    return [(number, _person_record(row)) for number, *row in rows]
+
+
+def erase_person(db: Transaction, number: int) -> list[int]:
+    """Deletes the person with their faces and what was answered of them; the faces' numbers."""
+    found = db.execute("SELECT number FROM faces WHERE person = ?", (number,))
+    faces = [int(face) for (face,) in found]
+    _zero_slots(db, "person", number)
+    db.execute("DELETE FROM faces WHERE person = ?", (number,))
+    db.execute("UPDATE answers SET answer = NULL, person = NULL WHERE person = ?", (number,))
+    db.execute("DELETE FROM persons WHERE number = ?", (number,))
+    return faces
+
+
+# Faces.
+
+
+def insert_face(
+    db: Transaction,
+    gallery: Standing,
+    person: int,
+    face_id: str,
+    *,
+    embedding_D: NDArray[np.float32],
+    details: str,
+    now: float,
+) -> int:
+    """Makes a face; its number."""
+    values = (gallery.number, person, face_id, _fill_slot(db, embedding_D), details, now)
+    inserted = db.execute(
+        "INSERT INTO faces (gallery, person, id, slot, details, created) VALUES (?, ?, ?, ?, ?, ?)",
+        values,
+    )
+    assert inserted.lastrowid is not None
+    return inserted.lastrowid
+
+
+def face_number(
+    db: Transaction, gallery: Standing, person: int, person_id: str, face_id: str
+) -> int:
+    """The number of the person's face. Raises FaceUnknown."""
+    row = None
+    if boundary.is_text(face_id):
+        found = "SELECT number FROM faces WHERE id = ? AND person = ?"
+        row = db.execute(found, (face_id, person)).fetchone()
+    if row is None:
+        raise FaceUnknown(gallery.name, person_id, boundary.shown(face_id))
+    return int(row[0])
+
+
+def face(db: Transaction, number: int, person_id: str) -> FaceRecord:
+    """The face of this number, a face of this person."""
+    found = f"SELECT {_FACE} FROM faces WHERE number = ?"
+    return _face_record(db.execute(found, (person_id, number)).fetchone())
+
+
+def faces(
+    db: Transaction, person: int, person_id: str, after: int, limit: int
+) -> list[tuple[int, FaceRecord]]:
+    """At most `limit` of the person's faces with greater numbers, with their numbers."""
+    page = (
+        f"SELECT number, {_FACE} FROM faces WHERE person = ? AND number > ? ORDER BY number LIMIT ?"
+    )
+    rows = db.execute(page, (person_id, person, after, limit))
+    return [(number, _face_record(row)) for number, *row in rows]
+
+
+def erase_face(db: Transaction, number: int) -> None:
+    """Deletes the face."""
+    _zero_slots(db, "number", number)
+    db.execute("DELETE FROM faces WHERE number = ?", (number,))
+
+
+def _fill_slot(db: Transaction, embedding_D: NDArray[np.float32]) -> int:
+    """Writes the embedding into a free slot, or one more; the slot."""
+    blob = embedding_D.astype("<f4").tobytes()
+    free = db.execute("SELECT slot FROM free_slots LIMIT 1").fetchone()
+    if free is None:
+        inserted = db.execute("INSERT INTO slots (embedding) VALUES (?)", (blob,))
+        assert inserted.lastrowid is not None
+        return inserted.lastrowid
+    db.execute("DELETE FROM free_slots WHERE slot = ?", free)
+    db.execute("UPDATE slots SET embedding = ? WHERE slot = ?", (blob, *free))
+    return int(free[0])
+
+
+def _zero_slots(db: Transaction, column: str, value: int) -> None:
+    """Overwrites the embeddings of these faces where they lie, and frees their slots."""
+    slots = f"SELECT slot FROM faces WHERE {column} = ?"
+    db.execute(
+        f"UPDATE slots SET embedding = zeroblob({EMBEDDING_BYTES}) WHERE slot IN ({slots})",
+        (value,),
+    )
+    db.execute(f"INSERT INTO free_slots {slots}", (value,))
+
+
+# What was answered under an Idempotency-Key.
+
+
+def answered(db: Transaction, gallery: Standing, idempotency: Idempotency) -> bytes | None:
+    """What was answered, None if nothing yet. Raises IdempotencyKeyReused, AnswerErased."""
+    found = "SELECT fingerprint, answer FROM answers WHERE gallery = ? AND key = ?"
+    row = db.execute(found, (gallery.number, idempotency.key)).fetchone()
+    if row is None:
+        return None
+    fingerprint, answer = row
+    if fingerprint != idempotency.fingerprint:
+        raise IdempotencyKeyReused(idempotency.key)
+    if answer is None:
+        raise AnswerErased(idempotency.key)
+    return bytes(answer)
+
+
+def keep_answer(
+    db: Transaction,
+    gallery: Standing,
+    idempotency: Idempotency,
+    answer: bytes,
+    *,
+    person: int,
+    now: float,
+) -> None:
+    """Keeps what is about to be answered."""
+    values = (gallery.number, idempotency.key, idempotency.fingerprint, answer, person, now)
+    db.execute(
+        "INSERT INTO answers (gallery, key, fingerprint, answer, person, created)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        values,
+    )
+
+
+def sweep_answers(db: Transaction, before: float) -> None:
+    """Forgets some of the answers that are older, so many that the rest goes with later calls."""
+    some = "SELECT rowid FROM answers WHERE created < ? LIMIT ?"
+    db.execute(f"DELETE FROM answers WHERE rowid IN ({some})", (before, ANSWERS_A_SWEEP))
+
+
+def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
+    name, space, metadata, persons, faces, revision, created = row
+    return GalleryRecord(name, space, _read(metadata), persons, faces, revision, _time(created))
+
+
+def _person_record(row: Sequence[Any]) -> PersonRecord:
+    person_id, name, metadata, faces, created, updated = row
+    return PersonRecord(person_id, name, _read(metadata), faces, _time(created), _time(updated))
+
+
+def _face_record(row: Sequence[Any]) -> FaceRecord:
+    face_id, person_id, details, created = row
+    return FaceRecord(face_id, person_id, _read(details), _time(created))
+
+
+def _read(text: str) -> Mapping[str, Any]:
+    value: dict[str, Any] = json.loads(text)
+    return value
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
