@@ -15,7 +15,6 @@ laid out for speed; each rewriting is explained where it is done. docs/detection
 """
 
 import argparse
-import base64
 import hashlib
 import io
 import json
@@ -31,10 +30,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 from torch.nn import functional
 
 from export.card import card, git_revision
+from service.inference.artefact import describe_graph, golden_pattern
+from service.inference.session import open_session
 
 FOLDER = Path(__file__).parents[1] / "service" / "models" / "mtcnn"
 WHEEL = "facenet_pytorch-2.6.0-py3-none-any.whl"
@@ -67,7 +67,7 @@ def export_mtcnn(wheel: Path, folder: Path) -> None:
     for name in POOLS:
         weights = read_weights(wheel, name)
         model = build_graph(name, weights)
-        graphs[name] = _described(name, model, _golden(name, model, weights))
+        graphs[name] = _described(name, model, weights)
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
     manifest = _manifest(graphs)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
@@ -251,16 +251,21 @@ def _joined_heads(name: str, weights: Weights) -> tuple[Array, Array]:
 
 
 def _split_heads(graph: _Graph, x: str, name: str, weights: Weights) -> list[str]:
-    """The outputs' names, cut out of the joined layer; softmax of two is the sigmoid of one."""
+    """The outputs' names, cut out of the joined layer; the difference of logits becomes a score.
+
+    Softmax of two is 1 / (1 + exp(-difference)). ONNX's Sigmoid is the same on paper, but ONNX
+    Runtime's is a polynomial that is not monotonic next to 1, where many scores crowd and their
+    order decides which boxes stay.
+    """
     outputs, start = [], 0
     for head, layer in HEADS[name].items():
         rows = 1 if head == "scores" else len(weights[f"{layer}.bias"])
         bounds = (graph.constant(np.array([at])) for at in (start, start + rows, 1))
         outputs.append(graph.add("Slice", x, *bounds))
         start += rows
-    outputs[0] = graph.add(
-        "Squeeze", graph.add("Sigmoid", outputs[0]), graph.constant(np.array([1]))
-    )
+    against = graph.add("Exp", graph.add("Neg", outputs[0]))
+    scores = graph.add("Reciprocal", graph.add("Add", against, graph.constant(np.array(1.0))))
+    outputs[0] = graph.add("Squeeze", scores, graph.constant(np.array([1])))
     return outputs
 
 
@@ -283,51 +288,18 @@ def _model(name: str, graph: _Graph, outputs: list[str]) -> onnx.ModelProto:
     return model
 
 
-def _golden(name: str, model: onnx.ModelProto, weights: Weights) -> dict[str, Any]:
-    """Golden input and outputs: noise (to be cast to float32), what the plain form gives for it.
-
-    Raises ValueError when the graph gives anything else.
-    """
-    side = GOLDEN_SIDES[name]
-    noise = np.random.default_rng(112).integers(0, 256, (1, 3, side, side), np.uint8)
-    pixels = noise.astype(np.float32)
-    expected = plain_outputs(name, weights, pixels)
-    given = ReferenceEvaluator(model).run(None, {"pixels": pixels})
-    for (head, plain), output in zip(expected.items(), given, strict=True):
+def _described(name: str, model: onnx.ModelProto, weights: Weights) -> dict[str, Any]:
+    """The graph's entry in the manifest; ValueError when it strays from the plain network."""
+    data = model.SerializeToString()
+    shape = (1, 3, GOLDEN_SIDES[name], GOLDEN_SIDES[name])
+    pixels = golden_pattern(shape).astype(np.float32)
+    given = open_session(data, threads=1, device="cpu").run(pixels)
+    for (head, plain), output in zip(
+        plain_outputs(name, weights, pixels).items(), given, strict=True
+    ):
         if output.shape != plain.shape or np.abs(output - plain).max() > TOLERANCE:
             raise ValueError(f"{name}'s {head} stray from the plain network")
-    return {
-        "input": {"pixels": _encoded(noise)},
-        "outputs": {head: _encoded(output) for head, output in expected.items()},
-        "tolerance": TOLERANCE,
-    }
-
-
-def _encoded(array: Array) -> dict[str, Any]:
-    """An array as JSON: its dtype, shape and little-endian bytes."""
-    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "base64": data}
-
-
-def _described(name: str, model: onnx.ModelProto, golden: dict[str, Any]) -> dict[str, Any]:
-    """The graph's entry in the manifest."""
-
-    def shape(value: onnx.ValueInfoProto) -> list[int | str]:
-        sizes = value.type.tensor_type.shape.dim
-        return [size.dim_param or size.dim_value for size in sizes]
-
-    def port(values: Any) -> dict[str, Any]:
-        return {value.name: {"dtype": "float32", "shape": shape(value)} for value in values}
-
-    data = model.SerializeToString()
-    return {
-        "file": f"{name}.onnx",
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "input": port(model.graph.input),
-        "outputs": port(model.graph.output),
-        "golden": golden,
-    }
+    return {"file": f"{name}.onnx", "bytes": len(data), **describe_graph(data, shape)}
 
 
 def _manifest(graphs: dict[str, Any]) -> dict[str, Any]:
