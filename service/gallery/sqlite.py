@@ -109,6 +109,7 @@ PRAGMAS: Final = (
     "temp_store = MEMORY",  # no embedding in a temporary file
     f"journal_size_limit = {WAL_KEPT_BYTES}",
 )
+RETRY_S: Final = 0.005
 REASONS: Final = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked",
     sqlite3.SQLITE_LOCKED: "another thread keeps it locked",
@@ -135,11 +136,12 @@ class SqliteFile:
         self._idle_readers: list[sqlite3.Connection] = []
         self._closed = False
         self._wipe_due = True  # an earlier process may have died before it had wiped
-        with _translated(path.parent):
+        with _disk_errors_translated():
             path.touch(mode=0o600)  # templates are nobody else's; -wal and -shm get the same mode
+        with _translated(path.parent):
             self._writer = self._connected()
             self._migrate()
-            _sync(path.parent)
+        _sync(path.parent)
         self._wipe_if_due()
 
     @contextlib.contextmanager
@@ -267,7 +269,7 @@ class SqliteFile:
             except sqlite3.OperationalError as error:
                 if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
-                time.sleep(0.01)
+                time.sleep(RETRY_S)
 
     def _wipe_if_due(self) -> None:
         """Wipes what an earlier `wipe` could not: without waiting, and silent if it fails again."""
@@ -277,25 +279,40 @@ class SqliteFile:
 
     def _empty_log(self, wait_s: float) -> None:
         """Moves the log into the file, where deleted content is zeros, and cuts it to nothing."""
+        give_up = time.monotonic() + wait_s
         with _translated(self._path.parent), self._turn_to_write() as connection:
-            connection.execute(f"PRAGMA busy_timeout = {round(wait_s * 1000)}")
-            try:
-                (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {round(self._patience_s * 1000)}")
-            if busy:
-                raise StorageUnavailable("another process is reading the write-ahead log")
+            # SQLite waits for readers, but not for another process that is moving the log itself
+            while not self._emptied(connection, give_up - time.monotonic()):
+                if time.monotonic() > give_up:
+                    raise StorageUnavailable("another process is reading the write-ahead log")
+                time.sleep(RETRY_S)
             _sync(self._path.with_name(self._path.name + "-wal"))
             self._wipe_due = False
+
+    def _emptied(self, connection: Transaction, wait_s: float) -> bool:
+        """Whether the log is empty now, having waited for readers to leave it."""
+        connection.execute(f"PRAGMA busy_timeout = {max(0, round(wait_s * 1000))}")
+        try:
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {round(self._patience_s * 1000)}")
+        return not busy
 
 
 @contextlib.contextmanager
 def _translated(folder: Path) -> Iterator[None]:
-    """Turns errors of SQLite and of the disk into StorageFull or StorageUnavailable."""
+    """Turns errors of SQLite into StorageFull or StorageUnavailable."""
     try:
         yield
     except sqlite3.Error as error:
         raise _storage_error(error, folder) from error
+
+
+@contextlib.contextmanager
+def _disk_errors_translated() -> Iterator[None]:
+    """Turns errors of the system's own calls into StorageFull or StorageUnavailable."""
+    try:
+        yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise StorageFull() if full else StorageUnavailable(str(error.strerror)) from error
@@ -329,11 +346,9 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 def _sync(path: Path) -> None:
     """Has the file, or a folder's entries, on disk; a log that is gone has nothing to sync."""
-    try:
+    with _disk_errors_translated(), contextlib.suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -793,6 +794,15 @@ class GalleryContract:
             assert all(done.result() > 0 for done in reads)
         assert gallery.persons_in("default") == len(told_there) - len(told_gone)
 
+    def test_processes_that_enroll_and_delete_at_once_get_what_they_ask(
+        self, opener: Opener, gallery: Galleries
+    ) -> None:
+        with SPAWN.Pool(3) as pool:
+            kept = pool.map(_live_and_delete, [(opener, n) for n in range(3)], 1)
+        listed = all_pages(lambda cursor: gallery.list_persons("default", cursor=cursor, limit=7))
+        assert sorted(p.id for p in listed) == sorted(chain.from_iterable(kept))
+        assert gallery.get_gallery("default").faces == len(listed)
+
     def test_a_random_life_is_that_of_a_plain_model(
         self, gallery: Galleries, neighbour: Galleries
     ) -> None:
@@ -878,6 +888,19 @@ def _enroll_one(opener: Opener, person_id: str, embedding: NDArray[np.float32]) 
     gallery = opener()
     enroll(gallery, person_id, embedding)
     gallery.close()
+
+
+def _live_and_delete(given: tuple[Opener, int]) -> list[str]:
+    """The persons who are left of those this process enrolled, run in a process of its own."""
+    opener, process = given
+    gallery = opener()
+    for n, embedding in enumerate(units(20, 500 + process)):
+        enroll(gallery, f"{process}-{n}", embedding)
+        assert search(gallery, embedding, top_k=1)[0][0].person_id == f"{process}-{n}"
+        if n % 4:
+            gallery.delete_person("default", f"{process}-{n}")
+    gallery.close()
+    return [f"{process}-{n}" for n in range(0, 20, 4)]
 
 
 def _race(opener: Opener, times: int) -> list[bytes]:

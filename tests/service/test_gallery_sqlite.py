@@ -142,6 +142,38 @@ def test_what_a_killed_process_did_not_wipe_is_wiped_at_the_next_start(folder: P
     gallery.close()
 
 
+MOVING_THE_LOG = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as shared_index:
+    fcntl.lockf(shared_index, fcntl.LOCK_EX, 1, 121)  # SQLite's WAL_CKPT_LOCK
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_wiping_waits_for_another_process_that_is_moving_the_log_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gone,) = units(1, 13)
+    gallery = open_gallery(folder, patience_s=60)
+    enroll(gallery, "ada", gone)
+    command = [sys.executable, "-c", MOVING_THE_LOG, str(folder / f"{FILE_NAME}-shm")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        waits = []
+
+        def let_the_other_finish(wait_s: float) -> None:
+            waits.append(wait_s)
+            other.communicate()
+
+        monkeypatch.setattr(sqlite.time, "sleep", let_the_other_finish)
+        gallery.delete_person("default", "ada")
+    assert waits == [sqlite.RETRY_S]
+    assert not is_in(gone, raw_files(folder))
+    gallery.close()
+
+
 def test_the_slots_of_deleted_faces_are_used_again(folder: Path, gallery: Galleries) -> None:
     def life(n: int) -> int:
         enroll(gallery, f"p{n}", *units(100, n))
