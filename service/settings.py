@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(20 * MIB, ge=1)
     max_body_bytes: int = Field(64 * MIB, ge=1)
     max_pixels: int = Field(40_000_000, ge=1)
-    body_timeout_s: float = Field(30.0, gt=0)
+    body_timeout_s: float = Field(60.0, gt=0)
 
     @property
     def cores_a_worker(self) -> int:

@@ -71,6 +71,7 @@ def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) 
         "space": SPACE,
         "licence": "Apache-2.0",
         "opset": 18,
+        "calibration": calibration(),
         **describe_graph(graph, golden_crops().shape),
         **changes,
     }
@@ -78,3 +79,21 @@ def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) 
     (folder / "manifest.json").write_text(json.dumps(kept), encoding="utf-8")
     (folder / "CARD.md").write_text(f"# {NAME}\n", encoding="utf-8")
     return folder
+
+
+def calibration(**changes: Any) -> dict[str, Any]:
+    """A calibration block: rates that fall, and rise, tenfold with every 0.2 of similarity."""
+    similarity = np.linspace(-1, 1, 21)
+    fmr = np.minimum(1, 10 ** (-similarity * 5))
+    fnmr = np.minimum(1, 10 ** ((similarity - 1) * 5))
+    curve = {
+        "similarity": similarity,
+        "fmr": fmr,
+        "fmr_low": fmr / 2,
+        "fmr_high": np.minimum(1, fmr * 2),
+        "fnmr": fnmr,
+        "fnmr_low": fnmr / 2,
+        "fnmr_high": np.minimum(1, fnmr * 2),
+    }
+    block = {"people": 100, "crops": 1000, "smallest_fmr": 1e-4}
+    return {**block, "curve": {k: v.tolist() for k, v in curve.items()}, **changes}

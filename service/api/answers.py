@@ -1,0 +1,112 @@
+"""Records into answers: the shapes of schemas.py out of what recognition and the gallery give."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from service.api import schemas
+from service.api.problems import problem_of
+from service.decision import Threshold
+from service.gallery.contract import Candidate, FaceRecord, GalleryRecord, Page, PersonRecord
+from service.recognition import Look, SeenFace, face_details
+
+Record = TypeVar("Record")
+Answer = TypeVar("Answer")
+
+
+def images_of(
+    looks: Sequence[Look], faces: Callable[[int], Sequence[Any]]
+) -> list[schemas.Image[Any]]:
+    """An entry for each image; faces: those of the image with an index, as they are answered.
+
+    Raises the error of an image that is the only one of its call.
+    """
+    if len(looks) == 1 and looks[0].error is not None:
+        raise looks[0].error
+    return [
+        {
+            "index": index,
+            "width": look.width,
+            "height": look.height,
+            "error": None if look.error is None else problem_of(look.error),  # type: ignore[typeddict-item]
+            "faces": list(faces(index)),
+        }
+        for index, look in enumerate(looks)
+    ]
+
+
+def face_of(seen: SeenFace) -> schemas.Face:
+    """A face."""
+    face: schemas.Face = face_details(seen)  # type: ignore[assignment]
+    return face
+
+
+def candidate_of(candidate: Candidate) -> schemas.Candidate:
+    """A candidate."""
+    return {
+        "person_id": candidate.person_id,
+        "name": candidate.name,
+        "face_id": candidate.face_id,
+        "similarity": cosine_of(candidate.similarity),
+    }
+
+
+def cosine_of(similarity: float) -> float:
+    """A similarity with the digits that it has, within the bounds that rounding may leave."""
+    return min(1.0, max(-1.0, round(similarity, 6)))
+
+
+def threshold_of(threshold: Threshold) -> schemas.Threshold:
+    """The threshold that decided."""
+    return {
+        "similarity": round(threshold.similarity, 6),
+        "by": threshold.by,
+        "target": threshold.target,
+        "interval": [float(f"{rate:.4g}") for rate in threshold.interval],
+    }
+
+
+def gallery_of(gallery: GalleryRecord) -> schemas.Gallery:
+    """A gallery."""
+    return {
+        "name": gallery.name,
+        "space": gallery.space,
+        "metadata": dict(gallery.metadata),
+        "persons": gallery.persons,
+        "faces": gallery.faces,
+        "created": gallery.created.isoformat(),
+    }
+
+
+def enrolled_person_of(person: PersonRecord) -> schemas.EnrolledPerson:
+    """A person as an enrolment answers them."""
+    return {
+        "id": person.id,
+        "name": person.name,
+        "metadata": dict(person.metadata),
+        "faces": person.faces,
+    }
+
+
+def person_of(person: PersonRecord) -> schemas.Person:
+    """A person."""
+    return {
+        **enrolled_person_of(person),
+        "created": person.created.isoformat(),
+        "updated": person.updated.isoformat(),
+    }
+
+
+def person_face_of(face: FaceRecord) -> schemas.PersonFace:
+    """An enrolled face: what was kept of it when it was enrolled."""
+    kept: schemas.Face = dict(face.details)  # type: ignore[assignment]
+    return {
+        **kept,
+        "id": face.id,
+        "person_id": face.person_id,
+        "created": face.created.isoformat(),
+    }
+
+
+def page_of(page: Page[Record], answer: Callable[[Record], Answer]) -> schemas.Page[Answer]:
+    """A page with its items as they are answered."""
+    return {"items": [answer(item) for item in page.items], "next": page.next_cursor}

@@ -1,0 +1,168 @@
+"""Bodies as they arrive: within their limits while they are read, never after.
+
+What is too long is counted and thrown away as it comes, so that no call holds more memory than its
+limits; a body that is refused is read to its end, within reason, so that the caller sees the answer
+and not a broken connection.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from service.api.problems import shown
+from service.errors import BodyBroken, BodyTooLarge, BodyTooSlow, FieldInvalid
+
+LARGEST_FIELD_BYTES: Final = 65_536
+_DRAIN_S: Final = 5.0
+_FORM: Final = "multipart/form-data"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a call may bring. images: how many; body_timeout_s: from its first byte to its last."""
+
+    image_bytes: int
+    body_bytes: int
+    images: int
+    body_timeout_s: float
+
+
+@dataclass
+class Part:
+    """A part of a form. size_bytes: all that came of it; data: no more of it than was allowed."""
+
+    name: str
+    allowed_bytes: int
+    data: bytearray = field(default_factory=bytearray)
+    size_bytes: int = 0
+
+    def add(self, piece: bytes) -> None:
+        self.size_bytes += len(piece)
+        self.data += piece[: max(0, self.allowed_bytes - len(self.data))]
+
+
+def media_type(request: Request) -> tuple[str, dict[str, str]]:
+    """The body's media type in lower case, and its parameters; ("", {}) without one."""
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    return kind.decode("latin-1"), {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in options.items()
+    }
+
+
+async def read_bytes(request: Request, limits: Limits, limit_bytes: int) -> bytes:
+    """The whole body. Raises BodyTooLarge over limit_bytes, BodyTooSlow."""
+    body = bytearray()
+    await _read(request, limits, limit_bytes, body.extend)
+    return bytes(body)
+
+
+async def read_parts(
+    request: Request, limits: Limits, admit: Callable[[str], int], boundary: str
+) -> list[Part]:
+    """The parts of a multipart form, in order.
+
+    admit: called with each part's name as it begins; how many of its bytes to keep, or an error.
+    Raises BodyBroken, BodyTooLarge, BodyTooSlow, FieldInvalid for a part without a readable name.
+    """
+    form = _Form(admit)
+    try:
+        parser = MultipartParser(boundary.encode("latin-1"), form.callbacks())
+        await _read(request, limits, limits.body_bytes, parser.write)
+    except FormParserError as error:
+        raise BodyBroken(_FORM, str(shown(str(error)))) from error
+    if not form.ended:
+        raise BodyBroken(_FORM, "it stops before its closing boundary")
+    return form.parts
+
+
+async def drain(request: Request, limits: Limits) -> None:
+    """Reads what is left of a refused body and keeps nothing, for a while and up to the limit."""
+    if "expect" in request.headers or request.scope.get("mien.body_read"):
+        return
+    left = limits.body_bytes
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            while left > 0 and (chunk := await _next_chunk(request)) is not None:
+                left -= len(chunk)
+    except (TimeoutError, ClientDisconnect):
+        return
+
+
+async def _read(
+    request: Request, limits: Limits, limit_bytes: int, take: Callable[[bytes], object]
+) -> None:
+    declared = request.headers.get("content-length", "0")
+    if int(declared[:18]) > limit_bytes:  # the server has refused what is no number
+        raise BodyTooLarge(limit_bytes)
+    size_bytes = 0
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            while (chunk := await _next_chunk(request)) is not None:
+                size_bytes += len(chunk)
+                if size_bytes > limit_bytes:
+                    raise BodyTooLarge(limit_bytes)
+                take(chunk)
+    except TimeoutError as error:
+        raise BodyTooSlow(limits.body_timeout_s) from error
+
+
+async def _next_chunk(request: Request) -> bytes | None:
+    if request.scope.get("mien.body_read"):
+        return None
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    request.scope["mien.body_read"] = not message.get("more_body", False)
+    chunk: bytes = message.get("body", b"")
+    return chunk
+
+
+class _Form:
+    """What the parser tells, part by part."""
+
+    def __init__(self, admit: Callable[[str], int]) -> None:
+        self.parts: list[Part] = []
+        self.ended = False
+        self._admit = admit
+        self._header = (bytearray(), bytearray())
+        self._disposition = ""
+
+    def callbacks(self) -> Any:  # the library names its type only for type checkers
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._open_part,
+            "on_part_data": lambda data, start, end: self.parts[-1].add(data[start:end]),
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        self._disposition = ""
+
+    def _end_header(self) -> None:
+        name, value = (bytes(side).decode("latin-1") for side in self._header)
+        self._header = (bytearray(), bytearray())
+        if name.strip().lower() == "content-disposition":
+            self._disposition = value
+
+    def _open_part(self) -> None:
+        kind, options = parse_options_header(self._disposition)
+        if kind != b"form-data" or b"name" not in options:
+            raise BodyBroken(_FORM, "a part has no Content-Disposition: form-data with a name")
+        try:
+            name = options[b"name"].decode("utf-8")
+        except UnicodeDecodeError as error:
+            value = shown(options[b"name"].decode("latin-1"))
+            raise FieldInvalid("name", value, "UTF-8 text") from error
+        self.parts.append(Part(name, self._admit(name)))
+
+    def _end(self) -> None:
+        self.ended = True

@@ -1,0 +1,117 @@
+"""How a call is answered: a place in line, the body, the work, the answer; and when not.
+
+`Service` is what the application holds for all calls. A call whose client has gone is given up: it
+leaves every line, and what it was doing is not done for nobody.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from service.api.bodies import Limits
+from service.api.fields import F
+from service.api.uploads import Call, Form, read_call
+from service.errors import NotReady, QueueFull
+from service.inference.artefact import Artefact
+from service.observe.stages import Stages
+from service.recognition import Engine
+
+Result = TypeVar("Result")
+Work = Callable[[Engine, Call[F], Stages], Coroutine[Any, Any, Mapping[str, Any]]]
+
+
+class Line:
+    """The calls with images that are in the house; beyond `limit` the next is refused."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.inside = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for one call, taken before its body is read. Raises QueueFull."""
+        if self.inside >= self.limit:
+            raise QueueFull(self.inside, self.limit)
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+
+@dataclass
+class Service:
+    """What the application holds. reasons: why calls cannot be answered yet; engine: then None."""
+
+    limits: Limits
+    line: Line
+    artefacts: Sequence[Artefact] = ()
+    engine: Engine | None = None
+    reasons: list[str] = field(default_factory=lambda: ["the models are not warm yet"])
+
+
+def service_of(request: Request) -> Service:
+    """The application's Service."""
+    service: Service = request.app.state.service
+    return service
+
+
+def engine_of(request: Request) -> Engine:
+    """The engine. Raises NotReady with the reasons why there is none."""
+    service = service_of(request)
+    if service.engine is None:
+        raise NotReady(service.reasons)
+    return service.engine
+
+
+async def answered(request: Request, form: Form[F], work: Work[F]) -> Response:
+    """The answer to a call with images: what `work` makes of it, its times and its id."""
+    engine, service = engine_of(request), service_of(request)
+    with service.line.place():
+        call = await read_call(request, form, service.limits)
+        stages = Stages()
+        body = await while_connected(request, work(engine, call, stages))
+        return await json_response(closed(body, request, stages))
+
+
+def closed(body: Mapping[str, Any], request: Request, stages: Stages) -> dict[str, Any]:
+    """The body with the times and the request's id at its end."""
+    times = stages.timings_ms()
+    return {**body, "timings_ms": times, "request_id": request.state.request_id}
+
+
+async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
+    """The work's result; the work is cancelled when the client goes. Raises ClientDisconnect."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_departure(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def json_response(body: Any, status: int = 200) -> Response:
+    """The body as JSON, written in a thread: a crowd's embeddings take their time."""
+    return Response(
+        await asyncio.to_thread(json_bytes, body), status, media_type="application/json"
+    )
+
+
+def json_bytes(body: Any) -> bytes:
+    """The body as JSON text in UTF-8."""
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+async def _departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,176 @@
+"""The fields of a call: one validation, whichever of the three forms they came in.
+
+A call's fields are a small strict model. Text (of a form or a query) is first read as what the
+field is, an integer, a number or an object; from there on all forms are the same.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.api.problems import shown
+from service.errors import BodyBroken, FieldInvalid, FieldMissing, FieldUnknown
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_MOST_QUERY_FIELDS: Final = 100
+_DEEPEST: Final = 32
+_MOST_VALUES: Final = 16_384
+
+
+class Fields(BaseModel):
+    """A call's fields besides its images; what is not one of them is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+F = TypeVar("F", bound=Fields)
+Given = tuple[str, Any]
+
+
+def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str] = ()) -> F:
+    """The call's fields out of what was given. others: names the call knows besides the fields.
+
+    Raises FieldUnknown, FieldMissing, FieldInvalid, also for a field that was given twice.
+    """
+    values: dict[str, Any] = {}
+    for name, value in given:
+        if name in values:
+            raise FieldInvalid(str(shown(name)), "given twice", "given once")
+        if not _is_small(value):
+            limit = f"of at most {_MOST_VALUES} values, nested at most {_DEEPEST} deep"
+            raise FieldInvalid(str(shown(name)), _brief(value), limit)
+        values[name] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as wrong:
+        first = wrong.errors(include_url=False, include_context=False)[0]
+        name, kind = str(first["loc"][0]), first["type"]
+    if kind == "extra_forbidden":
+        raise FieldUnknown(str(shown(name)), sorted((*model.model_fields, *others)))
+    if kind == "missing":
+        raise FieldMissing(name)
+    raise FieldInvalid(name, _brief(values[name]), limit_of(model, name))
+
+
+def one_of(fields: Fields, *names: str) -> tuple[str, Any] | None:
+    """The one field of these that was given, with its value. Raises FieldInvalid for several."""
+    given = [(name, value) for name in names if (value := getattr(fields, name)) is not None]
+    if len(given) > 1:
+        raise FieldInvalid(given[1][0], given[1][1], f"given without {given[0][0]}")
+    return given[0] if given else None
+
+
+def from_text(model: type[Fields], name: str, text: str) -> Given:
+    """A form's or a query's text as the value it stands for; as it is where it stands for none."""
+    kind = properties_of(model).get(name, {}).get("type")
+    if kind == "integer" and _INTEGER.fullmatch(text):
+        return name, int(text)
+    if kind == "number" and _NUMBER.fullmatch(text):
+        return name, float(text)
+    if kind == "object":
+        return name, _object(name, text)
+    return name, text
+
+
+def query_of(request: Request, model: type[Fields]) -> list[Given]:
+    """What the query gives, name by name."""
+    try:
+        pairs = parse_qsl(
+            request.scope["query_string"].decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=_MOST_QUERY_FIELDS,
+        )
+    except ValueError as error:
+        raise BodyBroken(
+            "query", f"not URL-encoded UTF-8 of at most {_MOST_QUERY_FIELDS} fields"
+        ) from error
+    return [from_text(model, name, text) for name, text in pairs]
+
+
+def parse_json(text: bytes) -> Any:
+    """The value of a JSON text. Raises BodyBroken, FieldInvalid for a name given twice."""
+    try:
+        return json.loads(
+            text.decode("utf-8-sig"), parse_constant=_no_constant, object_pairs_hook=_once
+        )
+    except UnicodeDecodeError as error:
+        raise BodyBroken("JSON", f"byte {error.start} is not UTF-8") from error
+    except RecursionError as error:
+        raise BodyBroken("JSON", "it is nested too deeply") from error
+    except ValueError as error:
+        raise BodyBroken("JSON", str(shown(str(error)))) from error
+
+
+def limit_of(model: type[Fields], name: str) -> str:
+    """What a field must be, in words: `an integer from 1 to 100`."""
+    entry = properties_of(model)[name]
+    if "enum" in entry:
+        return f"one of {', '.join(entry['enum'])}"
+    noun = {"integer": "an integer", "number": "a number", "object": "a JSON object"}
+    what = noun.get(entry["type"], "text")
+    low, above = entry.get("minimum"), entry.get("exclusiveMinimum")
+    high, below = entry.get("maximum"), entry.get("exclusiveMaximum")
+    if above is not None:
+        return f"{what} between {above} and {below}, without them"
+    if low is not None and high is not None:
+        return f"{what} from {low} to {high}"
+    return what
+
+
+def _object(name: str, text: str) -> Any:
+    try:
+        return parse_json(text.encode("utf-8", "surrogatepass"))
+    except BodyBroken as error:
+        raise FieldInvalid(name, shown(text), f"a JSON object; {error.reason}") from error
+
+
+def _is_small(value: Any) -> bool:
+    """Whether what follows may walk the value without fear for its stack or its time."""
+    left, seen = [(value, 0)], 0
+    while left:
+        entry, depth = left.pop()
+        entries = list(entry.values()) if isinstance(entry, dict) else entry
+        if isinstance(entries, list):
+            seen += len(entries)
+            if depth >= _DEEPEST or seen > _MOST_VALUES:
+                return False
+            left += [(e, depth + 1) for e in entries]
+    return True
+
+
+def _brief(value: Any) -> Any:
+    """The value as an error may name it; of a list or an object only that it is one."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return shown(value)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise FieldInvalid(str(shown(counts.most_common(1)[0][0])), "given twice", "given once")
+    return values
+
+
+@cache
+def properties_of(model: type[Fields]) -> dict[str, dict[str, Any]]:
+    """The JSON schema of each of a model's fields, a field that may be null as if it may not."""
+    plain = {}
+    for name, entry in model.model_json_schema()["properties"].items():
+        options = [e for e in entry.pop("anyOf", []) if e["type"] != "null"]
+        plain[name] = {**entry, **(options[0] if options else {})}
+    return plain

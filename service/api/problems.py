@@ -1,0 +1,263 @@
+"""Every problem a caller can get: error -> slug, status, title, and what to do about it.
+
+An answer that is no success is `application/problem+json` (RFC 9457): type, title, status, detail,
+the error's own fields (value, limit, ...) and the request's id. GET /problems/SLUG says what a
+problem means. docs/errors.md lists them; a test compares it with the table here.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import Request, Response
+
+from service import errors
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 1
+LONGEST_VALUE: Final = 200
+LONGEST_DETAIL: Final = 1000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem. advice: what the caller can do."""
+
+    slug: str
+    status: int
+    title: str
+    advice: str
+
+
+def _kind(error: type[errors.MienError], status: int, title: str, advice: str) -> Kind:
+    return Kind(error.slug, status, title, advice)
+
+
+_E = errors
+OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
+    error: _kind(error, status, title, advice)
+    for error, status, title, advice in [
+        (_E.ImageEmpty, 422, "Empty image", "Send the image's bytes."),
+        (
+            _E.ImageUnreadable,
+            422,
+            "Not a readable image",
+            "Send a whole file in one of the formats that the detail names.",
+        ),
+        (
+            _E.ImageTruncated,
+            422,
+            "Truncated image",
+            "Send the file again; part of it was lost on the way or on the disk.",
+        ),
+        (
+            _E.ImageTooManyBytes,
+            413,
+            "Image with too many bytes",
+            "Send a smaller or more compressed file; the operator sets MIEN_MAX_IMAGE_BYTES.",
+        ),
+        (
+            _E.ImageTooManyPixels,
+            413,
+            "Image with too many pixels",
+            "Scale the image down; the operator sets MIEN_MAX_PIXELS.",
+        ),
+        (
+            _E.ImageIsUrl,
+            422,
+            "An address where an image is asked",
+            "Fetch the image yourself and send its bytes; Mien makes no requests of its own.",
+        ),
+        (
+            _E.ImageNotBase64,
+            422,
+            "Not base64",
+            "Send base64 (plain or url-safe, padded or not) or a data URI with ;base64.",
+        ),
+        (
+            _E.NoFace,
+            422,
+            "No face",
+            "Send an image with a face that is upright, in view and not too small.",
+        ),
+        (
+            _E.SeveralFaces,
+            422,
+            "Several faces",
+            "Cut the image to one of `boxes`, or send face=largest.",
+        ),
+        (
+            _E.FaceQualityTooLow,
+            422,
+            "Face of too low quality",
+            "Send a better picture of the face, or ask for less with `quality`.",
+        ),
+        (
+            _E.FieldUnknown,
+            422,
+            "Unknown field",
+            "Leave the field out or correct its name; `known` lists those of this call.",
+        ),
+        (_E.FieldInvalid, 422, "Invalid field", "Send what `limit` asks for."),
+        (_E.FieldMissing, 422, "Missing field", "Send the field."),
+        (_E.ImageCount, 422, "Wrong number of images", "Send as many images as `limit` says."),
+        (
+            _E.BodyUnsupported,
+            415,
+            "Unsupported content type",
+            "Send the body with one of the content types in `accepted`.",
+        ),
+        (
+            _E.BodyBroken,
+            400,
+            "Broken body",
+            "Send a body that is what its content type says.",
+        ),
+        (
+            _E.BodyTooLarge,
+            413,
+            "Body too large",
+            "Send fewer or smaller images a call; the operator sets MIEN_MAX_BODY_BYTES.",
+        ),
+        (
+            _E.BodyTooSlow,
+            408,
+            "Body too slow",
+            "Send the body without a pause; the operator sets MIEN_BODY_TIMEOUT_S.",
+        ),
+        (
+            _E.IdempotencyKeyReused,
+            422,
+            "Idempotency-Key used with another request",
+            "Make a new key for a new request; repeat a request unchanged.",
+        ),
+        (
+            _E.AnswerErased,
+            410,
+            "The answer was erased",
+            "Use a new Idempotency-Key to enrol the person anew.",
+        ),
+        (_E.GalleryUnknown, 404, "Unknown gallery", "Create it with POST /galleries."),
+        (_E.GalleryExists, 409, "Gallery exists", "Use it, or choose another name."),
+        (_E.PersonUnknown, 404, "Unknown person", "Look in GET /galleries/{gallery}/persons."),
+        (_E.PersonExists, 409, "Person exists", "Add faces with POST /enroll, or change the id."),
+        (
+            _E.FaceUnknown,
+            404,
+            "Unknown face",
+            "Look in GET /galleries/{gallery}/persons/{person_id}/faces.",
+        ),
+        (
+            _E.SpaceMismatch,
+            409,
+            "Another embedding space",
+            "Enrol the photographs again in a new gallery, or serve the gallery's model.",
+        ),
+        (_E.QueueFull, 503, "Queue full", "Try again after the seconds in Retry-After."),
+        (_E.NotReady, 503, "Not ready", "Try again when GET /readyz answers 200."),
+        (_E.StorageFull, 507, "Storage full", "The operator makes room on the disk of MIEN_DATA."),
+        (
+            _E.StorageUnavailable,
+            503,
+            "Storage unavailable",
+            "Try again; if it stays, the operator looks at the disk of MIEN_DATA.",
+        ),
+        (
+            _E.ErasureIncomplete,
+            503,
+            "Deleted, not yet wiped",
+            "Nothing; the operator looks at the disk of MIEN_DATA.",
+        ),
+        (
+            _E.EnrolmentRefused,
+            422,
+            "No face could be enrolled",
+            "Look in `refused`: it has the problem of each image.",
+        ),
+        (_E.ModelUnknown, 404, "Unknown model", "Look in GET /models."),
+    ]
+}
+PATH_UNKNOWN: Final = Kind("path-unknown", 404, "Unknown path", "GET /docs lists every call.")
+METHOD_UNKNOWN: Final = Kind(
+    "method-not-allowed", 405, "Method not allowed", "Use a method of the Allow header."
+)
+PROBLEM_UNKNOWN: Final = Kind(
+    "problem-unknown", 404, "Unknown problem", "docs/errors.md lists every problem."
+)
+REQUEST_REFUSED: Final = Kind(
+    "request-refused", 400, "Request refused", "Send well-formed HTTP, as GET /docs says."
+)
+INTERNAL: Final = Kind(
+    "internal-error",
+    500,
+    "Internal error",
+    "Report it with the request's id; the log has what happened under it.",
+)
+OF_SLUG: Final[dict[str, Kind]] = {
+    kind.slug: kind
+    for kind in (
+        *OF_ERROR.values(),
+        PATH_UNKNOWN,
+        METHOD_UNKNOWN,
+        PROBLEM_UNKNOWN,
+        REQUEST_REFUSED,
+        INTERNAL,
+    )
+}
+
+
+def problem_of(error: errors.MienError) -> dict[str, Any]:
+    """The problem's fields, fit for JSON: inside an answer, or its body with the request's id."""
+    return _problem(OF_ERROR[type(error)], str(error), error.values())
+
+
+def error_response(error: errors.MienError, request: Request) -> Response:
+    """The answer to a call that met a domain error."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if OF_ERROR[type(error)].status == 503 else {}
+    return _response(problem_of(error), request, headers)
+
+
+def kind_response(
+    kind: Kind, detail: str, request: Request, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer to a call that did not get as far as a domain error."""
+    return _response(_problem(kind, detail, {}), request, headers or {})
+
+
+def shown(value: Any, longest: int = LONGEST_VALUE) -> Any:
+    """A value as a problem may show it: plain JSON, encodable, and not longer than need be."""
+    if isinstance(value, str):
+        text = value if len(value) <= longest else value[:longest] + "…"
+        return text.encode("utf-8", "replace").decode()
+    if isinstance(value, bool | None):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**53 else f"{value:.6g}" if abs(value) < 2**1000 else "huge"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, errors.MienError):
+        return problem_of(value)
+    if isinstance(value, Mapping):
+        return {shown(str(key)): shown(entry) for key, entry in list(value.items())[:1000]}
+    if isinstance(value, list | tuple):
+        return [shown(entry) for entry in value[:1000]]
+    return shown(str(value))
+
+
+def _problem(kind: Kind, detail: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: shown(value) for name, value in values.items()}
+    return {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": shown(detail, LONGEST_DETAIL),
+        **plain,
+    }
+
+
+def _response(problem: dict[str, Any], request: Request, headers: Mapping[str, str]) -> Response:
+    body = {**problem, "request_id": request.state.request_id}
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False)
+    return Response(text, problem["status"], dict(headers), MEDIA_TYPE)

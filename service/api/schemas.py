@@ -1,0 +1,278 @@
+"""What a caller sees: the answers' shapes, for the types of the code and for the OpenAPI document.
+
+Boxes and landmarks are pixels of the upright image (EXIF applied), x right, y down, origin at the
+top left. A similarity is the cosine of two embeddings.
+"""
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+_exact = with_config(ConfigDict(extra="forbid"))
+Decision = Literal["match", "no_match", "uncertain"]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+
+class Problem(TypedDict):
+    """An error (RFC 9457); more fields (value, limit, ...) by its type."""
+
+    type: Annotated[str, Field(pattern="^/problems/[a-z0-9-]+$")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+
+
+@_exact
+class Box(TypedDict):
+    """A rectangle; it may reach beyond the image."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@_exact
+class Quality(TypedDict):
+    """What a face's picture is worth; the score is that of the worst measure."""
+
+    score: Unit
+    sharpness: float
+    luminance: float
+    inter_eye_px: float
+    roll_deg: float
+    yaw_deg: float
+    margin: float
+
+
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+@_exact
+class Face(TypedDict):
+    """A face. landmarks: left eye, right eye, nose, left and right mouth corner, left as seen."""
+
+    box: Box
+    confidence: Unit
+    landmarks: Annotated[list[Point], Field(min_length=5, max_length=5)]
+    quality: Quality
+
+
+@_exact
+class EmbeddedFace(Face):
+    """A face with its embedding, of unit length, in an embedding space."""
+
+    embedding: Annotated[list[float], Field(min_length=512, max_length=512)]
+    space: str
+
+
+@_exact
+class Candidate(TypedDict):
+    """A person who a face may be, by the most similar of their faces."""
+
+    person_id: str
+    name: str | None
+    face_id: str
+    similarity: Cosine
+
+
+@_exact
+class IdentifiedFace(Face):
+    """A face with the people most like it, most similar first, and what follows from that."""
+
+    decision: Decision
+    candidates: list[Candidate]
+
+
+FaceKind = TypeVar("FaceKind")
+
+
+@_exact
+class Image(TypedDict, Generic[FaceKind]):
+    """What became of an image: faces, largest first, or its error."""
+
+    index: int
+    width: int | None
+    height: int | None
+    error: Problem | None
+    faces: list[FaceKind]
+
+
+@_exact
+class Threshold(TypedDict):
+    """The similarity from which it is a match; interval: of the target, at 95 %."""
+
+    similarity: float
+    by: Literal["threshold", "target_fmr", "target_fpir"]
+    target: float
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+Timings = dict[str, float]
+
+
+@_exact
+class DetectAnswer(TypedDict):
+    """The faces of each image."""
+
+    images: list[Image[Face]]
+    timings_ms: Timings
+    request_id: str
+
+
+@_exact
+class EmbeddingsAnswer(TypedDict):
+    """The faces of each image with their embeddings."""
+
+    images: list[Image[EmbeddedFace]]
+    model: str
+    space: str
+    timings_ms: Timings
+    request_id: str
+
+
+@_exact
+class IdentifyAnswer(TypedDict):
+    """The faces of each image with who they may be."""
+
+    images: list[Image[IdentifiedFace]]
+    gallery: str
+    model: str
+    space: str
+    threshold: Threshold
+    timings_ms: Timings
+    request_id: str
+
+
+@_exact
+class VerifyAnswer(TypedDict):
+    """Whether two faces are of one person."""
+
+    similarity: Cosine
+    decision: Decision
+    threshold: Threshold
+    faces: Annotated[list[Face], Field(min_length=2, max_length=2)]
+    model: str
+    space: str
+    timings_ms: Timings
+    request_id: str
+
+
+@_exact
+class EnrolledPerson(TypedDict):
+    """A person as they are after an enrolment."""
+
+    id: str
+    name: str | None
+    metadata: dict[str, Any]
+    faces: int
+
+
+@_exact
+class EnrolledFace(TypedDict):
+    """A face that was enrolled. image: the index of its image in the call."""
+
+    image: int
+    face_id: str
+    box: Box
+    quality: Quality
+
+
+@_exact
+class RefusedImage(TypedDict):
+    """An image of which no face was enrolled. image: its index in the call."""
+
+    image: int
+    problem: Problem
+
+
+@_exact
+class EnrollAnswer(TypedDict):
+    """The person, and what became of each image."""
+
+    gallery: str
+    person: EnrolledPerson
+    enrolled: list[EnrolledFace]
+    refused: list[RefusedImage]
+    model: str
+    space: str
+    timings_ms: Timings
+    request_id: str
+
+
+@_exact
+class Gallery(TypedDict):
+    """A gallery. space: the embedding space that its first face pinned."""
+
+    name: str
+    space: str | None
+    metadata: dict[str, Any]
+    persons: int
+    faces: int
+    created: str
+
+
+@_exact
+class Person(EnrolledPerson):
+    """A person of a gallery. faces: how many."""
+
+    created: str
+    updated: str
+
+
+@_exact
+class PersonFace(Face):
+    """An enrolled face."""
+
+    id: str
+    person_id: str
+    created: str
+
+
+Item = TypeVar("Item")
+
+
+@_exact
+class Page(TypedDict, Generic[Item]):
+    """Some items; `next` is the cursor of the page behind it, null at the end."""
+
+    items: list[Item]
+    next: str | None
+
+
+@_exact
+class Model(TypedDict):
+    """A network that is served, as its manifest says."""
+
+    name: str
+    task: str
+    space: str | None
+    provider: str
+    threads: int
+    manifest: dict[str, Any]
+
+
+@_exact
+class Models(TypedDict):
+    """The networks that are served."""
+
+    items: list[Model]
+
+
+@_exact
+class State(TypedDict):
+    """How the service is."""
+
+    status: str
+
+
+@_exact
+class ProblemKind(TypedDict):
+    """What a kind of problem means, and what a caller can do about it."""
+
+    type: str
+    title: str
+    status: int
+    advice: str

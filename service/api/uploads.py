@@ -1,0 +1,243 @@
+"""Images and fields out of a call, whichever of its three forms it has.
+
+- multipart/form-data: a part per image, a part per field;
+- application/json: images as base64 or data URIs, fields beside them;
+- the raw bytes of one image, where a call takes one.
+
+Fields may stand in the query in every form. An image that cannot be read is an error in its place,
+so that the others of the call go on.
+"""
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic
+
+from fastapi import Request
+
+from service.api.bodies import (
+    LARGEST_FIELD_BYTES,
+    Limits,
+    Part,
+    drain,
+    media_type,
+    read_bytes,
+    read_parts,
+)
+from service.api.fields import F, Given, from_text, parse_json, query_of, read_fields
+from service.api.problems import shown
+from service.errors import (
+    BodyBroken,
+    BodyTooLarge,
+    BodyUnsupported,
+    FieldInvalid,
+    FieldMissing,
+    FieldUnknown,
+    ImageCount,
+    ImageError,
+    ImageIsUrl,
+    ImageNotBase64,
+    ImageTooManyBytes,
+    RequestError,
+)
+
+JSON: Final = "application/json"
+MULTIPART: Final = "multipart/form-data"
+RAW: Final = ("image/*", "application/octet-stream")
+_DATA_URI: Final = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
+_TO_PLAIN: Final = str.maketrans("-_", "+/", " \t\r\n")
+
+Image = bytes | ImageError
+
+
+@dataclass(frozen=True)
+class Form(Generic[F]):
+    """What a call takes. images: () for none, ("image",) for one or several, or a name for each."""
+
+    fields: type[F]
+    images: tuple[str, ...] = ("image",)
+
+    @property
+    def several(self) -> bool:
+        """Whether `image` may be repeated."""
+        return self.images == ("image",)
+
+    @property
+    def accepted(self) -> list[str]:
+        """The content types of its bodies."""
+        return [JSON] + [MULTIPART] * bool(self.images) + [*RAW] * self.several
+
+    @property
+    def json_images(self) -> tuple[str, ...]:
+        """The names that images have in JSON."""
+        return ("image", "images") if self.several else self.images
+
+
+@dataclass(frozen=True)
+class Call(Generic[F]):
+    """A call, read. images: in the order sent, or in that of the form's names."""
+
+    images: list[Image]
+    fields: F
+
+
+async def read_call(request: Request, form: Form[F], limits: Limits) -> Call[F]:
+    """The call's images and fields. Raises a RequestError when it is not as it should be."""
+    try:
+        given = query_of(request, form.fields)
+        kind, options = media_type(request)
+        if kind == JSON and options.get("charset", "utf-8").lower() in ("utf-8", "utf8"):
+            return await _from_json(request, form, limits, given)
+        if kind == MULTIPART and form.images:
+            return await _from_parts(request, form, limits, given, options.get("boundary", ""))
+        if form.several and (kind.startswith("image/") or kind == "application/octet-stream"):
+            return await _from_raw(request, form, limits, given)
+        raise BodyUnsupported(str(shown(request.headers.get("content-type", ""))), form.accepted)
+    except RequestError:
+        await drain(request, limits)
+        raise
+
+
+async def _from_json(
+    request: Request, form: Form[F], limits: Limits, given: list[Given]
+) -> Call[F]:
+    limit_bytes = limits.body_bytes if form.images else LARGEST_FIELD_BYTES
+    body = await read_bytes(request, limits, limit_bytes)
+
+    def read() -> Call[F]:
+        value = parse_json(body)
+        if not isinstance(value, dict):
+            raise BodyBroken("JSON", "it is not an object")
+        images = {name: value.pop(name) for name in form.json_images if name in value}
+        fields = read_fields(form.fields, [*given, *value.items()], others=form.json_images)
+        texts = _texts(form, limits, images)
+        return Call([_decoded(text, limits) for text in texts], fields)
+
+    return await asyncio.to_thread(read)
+
+
+def _texts(form: Form[Any], limits: Limits, images: dict[str, Any]) -> list[str]:
+    """The images' texts in order. Raises what is wrong with their number or kind."""
+    if form.several and len(images) == 2:
+        raise FieldInvalid("images", "given beside image", "given instead of image")
+    if form.several and "images" in images:
+        [texts] = images.values()
+        if not isinstance(texts, list):
+            raise FieldInvalid("images", shown(texts), "a list of base64 texts")
+        _require_count(len(texts), limits)
+    else:
+        texts = _in_order(form, images)
+    for text in texts:
+        if not isinstance(text, str):
+            limit = "base64 text or a data URI"
+            raise FieldInvalid(form.json_images[-1], f"a {type(text).__name__}", limit)
+    return list(texts)
+
+
+async def _from_parts(
+    request: Request, form: Form[F], limits: Limits, given: list[Given], boundary: str
+) -> Call[F]:
+    parts = await read_parts(request, limits, _doorkeeper(form, limits), boundary)
+    images = [part for part in parts if part.name in form.images]
+    fields = [_field(form, part) for part in parts if part.name not in form.images]
+    typed = read_fields(form.fields, [*given, *fields], others=form.images)
+    if form.several:
+        _require_count(len(images), limits)
+        return Call([_received(part, limits) for part in images], typed)
+    named = {part.name: _received(part, limits) for part in images}
+    return Call(_in_order(form, named), typed)
+
+
+def _doorkeeper(form: Form[Any], limits: Limits) -> Callable[[str], int]:
+    """Says of each part, as it begins, how many bytes it may have, or refuses the call."""
+    seen: list[str] = []
+
+    def admit(name: str) -> int:
+        if name not in form.images and name not in form.fields.model_fields:
+            known = sorted((*form.fields.model_fields, *form.images))
+            raise FieldUnknown(str(shown(name)), known)
+        if name in seen and not (form.several and name in form.images):
+            raise FieldInvalid(name, "given twice", "given once")
+        seen.append(name)
+        if seen.count("image") > limits.images:
+            _require_count(seen.count("image"), limits)
+        return limits.image_bytes if name in form.images else LARGEST_FIELD_BYTES
+
+    return admit
+
+
+def _field(form: Form[Any], part: Part) -> Given:
+    if part.size_bytes > LARGEST_FIELD_BYTES:
+        limit = f"at most {LARGEST_FIELD_BYTES} bytes"
+        raise FieldInvalid(part.name, f"{part.size_bytes} bytes", limit)
+    try:
+        return from_text(form.fields, part.name, part.data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        value = shown(part.data.decode("utf-8", "replace"))
+        raise FieldInvalid(part.name, value, "UTF-8 text") from error
+
+
+async def _from_raw(request: Request, form: Form[F], limits: Limits, given: list[Given]) -> Call[F]:
+    fields = read_fields(form.fields, given)
+    try:
+        data = await read_bytes(request, limits, limits.image_bytes)
+    except BodyTooLarge:
+        declared = int(request.headers.get("content-length", limits.image_bytes + 1))
+        await drain(request, limits)
+        return Call([ImageTooManyBytes(declared, limits.image_bytes)], fields)
+    return Call([_refused_url(data) or data], fields)
+
+
+def _in_order(form: Form[Any], images: dict[str, Any]) -> list[Any]:
+    if missing := [name for name in form.images if name not in images]:
+        raise FieldMissing(missing[0])
+    return [images[name] for name in form.images]
+
+
+def _require_count(count: int, limits: Limits) -> None:
+    if not 1 <= count <= limits.images:
+        raise ImageCount(count, f"1 to {limits.images} (MIEN_MAX_IMAGES)")
+
+
+def _received(part: Part, limits: Limits) -> Image:
+    if part.size_bytes > limits.image_bytes:
+        return ImageTooManyBytes(part.size_bytes, limits.image_bytes)
+    data = bytes(part.data)
+    return _refused_url(data) or data
+
+
+def _decoded(text: str, limits: Limits) -> Image:
+    """The image's bytes of a base64 text or data URI."""
+    start = text[:2048].encode("utf-8", "replace")
+    if error := _refused_url(start):
+        return error
+    if text[:5].lower() == "data:":
+        head = _DATA_URI.match(text)
+        if head is None or head[1] is None:
+            return ImageNotBase64("a data URI begins with data:image/...;base64,")
+        text = text[head.end() :]
+    text = text.translate(_TO_PLAIN)
+    if len(text) // 4 * 3 > limits.image_bytes + 2:
+        return ImageTooManyBytes(len(text) // 4 * 3, limits.image_bytes)
+    text = text.rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        return ImageNotBase64(str(error))
+
+
+def _refused_url(data: bytes) -> ImageIsUrl | None:
+    start = data[:300].lstrip()
+    if re.match(rb"(https?|ftp|file|s3)://", start, re.IGNORECASE):
+        return ImageIsUrl(str(shown(start.decode("utf-8", "replace"))))
+    return None
+
+
+def fingerprint_parts(images: Sequence[Image]) -> list[bytes]:
+    """The images as bytes, errors by what they say: for telling one call from another."""
+    return [
+        image if isinstance(image, bytes) else f"{image.slug}: {image}".encode() for image in images
+    ]

@@ -1,0 +1,232 @@
+"""The application: settings in, a service that answers calls out.
+
+At the start the models are held to their manifests and the store is opened; what is wrong there
+stops the start. Then the models run once and the galleries come into memory, and only when that is
+done do /readyz and the calls say yes.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+from numpy.typing import NDArray
+
+from service.api import (
+    detection,
+    docs,
+    embeddings,
+    enrolment,
+    galleries,
+    house,
+    identification,
+    persons,
+    verification,
+)
+from service.api.bodies import Limits
+from service.api.calls import Line, Service
+from service.api.envelope import Envelope, answer_errors
+from service.api.openapi import describe
+from service.decision import Calibration
+from service.errors import ArtefactError, MienError
+from service.gallery import open_gallery
+from service.inference.artefact import Artefact, golden_pattern, load_artefact
+from service.inference.batcher import Batcher
+from service.inference.session import Session
+from service.recognition import MIN_FACE_PX, Engine
+from service.settings import Settings, hand_down, read_settings, unknown_variables
+from service.vision.detect import Cascade, detect_faces
+from service.vision.faces import Photograph
+
+_log: Final = logging.getLogger("mien")
+_RETRY_S: Final = 2.0
+# A net under the line of calls, for memory alone (37 KiB a crop): who has a place in that line is
+# not to be refused half-way.
+_MOST_CROPS_IN_LINE: Final = 8192
+_ROUTERS: Final = (
+    detection,
+    embeddings,
+    enrolment,
+    identification,
+    verification,
+    galleries,
+    persons,
+    house,
+    docs,
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An engine with what it stands on: `warm_up` before it is used, `close` when it is not."""
+
+    engine: Engine
+    artefacts: tuple[Artefact, ...]
+    warm_up: Callable[[], None]
+    close: Callable[[], None]
+
+
+def create_app(
+    settings: Settings, *, open_engine: "Callable[[Settings], Opened] | None" = None
+) -> FastAPI:
+    """The application. open_engine: what opens models and store; the real thing unless given."""
+    app = FastAPI(
+        title="Mien",
+        version=version("mien"),
+        description="Faces in, names out. Errors are application/problem+json, see /problems/SLUG.",
+        lifespan=partial(_lifespan, settings, open_engine or open_everything),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = Service(
+        limits=Limits(
+            image_bytes=settings.max_image_bytes,
+            body_bytes=settings.max_body_bytes,
+            images=settings.max_images,
+            body_timeout_s=settings.body_timeout_s,
+        ),
+        line=Line(settings.queue),
+    )
+    for module in _ROUTERS:
+        app.include_router(module.router)
+    app.add_middleware(Envelope)
+    answer_errors(app)
+    app.openapi = partial(_described_once, app)  # type: ignore[method-assign]
+    return app
+
+
+def app_from_environment() -> FastAPI:
+    """The application of the environment's settings: what each worker process starts from."""
+    return create_app(read_settings())
+
+
+def serve(settings: Settings) -> None:
+    """Serves until it is told to stop. Raises what is wrong with models, store or device first."""
+    for name in unknown_variables():
+        _log.warning("%s is no setting of Mien", name)
+    _load_models(settings)
+    open_gallery(settings.data).close()
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "server_header": False,
+        "timeout_graceful_shutdown": 30,
+    }
+    if settings.workers == 1:
+        uvicorn.run(create_app(settings), **options)
+        return
+    hand_down(settings)
+    uvicorn.run(
+        "service.app:app_from_environment", factory=True, workers=settings.workers, **options
+    )
+
+
+def open_everything(settings: Settings) -> Opened:
+    """The engine of the settings, not yet warm. Raises ArtefactError, SettingsError, Storage*."""
+    detector, recogniser = _load_models(settings)
+    cascade = Cascade(**{part: graph.run for part, graph in detector.graphs.items()})
+    batcher = Batcher(
+        partial(_first_output, recogniser.graphs["model"]),
+        max_batch=settings.batch_crops,
+        max_waiting=_MOST_CROPS_IN_LINE,
+        name=recogniser.name,
+    )
+    photographs = ThreadPoolExecutor(settings.photographs_at_once, "photograph")
+    store = open_gallery(settings.data, search_threads=settings.run_threads)
+    engine = Engine(
+        detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
+        embed=batcher.submit,
+        galleries=store,
+        calibration=_calibration(recogniser),
+        photographs=photographs,
+        model=recogniser.name,
+        space=recogniser.space,
+        max_image_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_pixels,
+    )
+
+    def close() -> None:
+        photographs.shutdown()
+        batcher.close()
+        store.close()
+
+    return Opened(engine, (detector, recogniser), partial(_warm_up, engine, settings), close)
+
+
+def _load_models(settings: Settings) -> tuple[Artefact, Artefact]:
+    threads, device = settings.run_threads, settings.device
+    detector = load_artefact(settings.models / settings.detection, threads=threads, device=device)
+    recogniser = load_artefact(
+        settings.models / settings.recognition, threads=threads, device=device
+    )
+    for artefact, task in ((detector, "detection"), (recogniser, "recognition")):
+        if artefact.task != task:
+            reason = f"its task is {artefact.task}, where {task} is asked for"
+            raise ArtefactError(str(artefact.folder), reason)
+    return detector, recogniser
+
+
+def _calibration(recogniser: Artefact) -> Calibration:
+    try:
+        return Calibration.from_manifest(recogniser.manifest["calibration"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"its calibration cannot be used: {error}"
+        raise ArtefactError(str(recogniser.folder), reason) from error
+
+
+def _first_output(session: Session, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = session.run(batch)[0]
+    return rows
+
+
+def _warm_up(engine: Engine, settings: Settings) -> None:
+    """Runs what the first caller would otherwise wait for."""
+    pattern = golden_pattern((1, 480, 640, 3))[0]
+    engine.detect(Photograph(pattern), MIN_FACE_PX)
+    for count in {1, settings.batch_crops}:
+        engine.embed(golden_pattern((count, 112, 112, 3))).result()
+    engine.galleries.warm_up()
+
+
+@asynccontextmanager
+async def _lifespan(
+    settings: Settings, open_engine: Callable[[Settings], Opened], app: FastAPI
+) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    opened = await asyncio.to_thread(open_engine, settings)
+    service.artefacts = opened.artefacts
+    warming = asyncio.create_task(_warm(service, opened))
+    try:
+        if settings.workers > 1:  # a ready worker beside a cold one would make /readyz untrue
+            await warming
+        yield
+    finally:
+        warming.cancel()
+        await asyncio.wait([warming])
+        await asyncio.to_thread(opened.close)
+
+
+async def _warm(service: Service, opened: Opened) -> None:
+    while service.engine is None:
+        try:
+            await asyncio.to_thread(opened.warm_up)
+            service.engine = opened.engine
+        except MienError as error:
+            service.reasons = [str(error)]
+            _log.warning("not ready yet: %s", error)
+            await asyncio.sleep(_RETRY_S)
+
+
+def _described_once(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = describe(app)
+    return app.openapi_schema
