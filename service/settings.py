@@ -1,4 +1,4 @@
-"""Every setting, read from the environment here and nowhere else; docs/settings.md says them all."""
+"""Every setting, read from the environment here and nowhere else; docs/settings.md has them."""
 
 import os
 from collections.abc import Mapping

@@ -1,11 +1,12 @@
-"""The whole application on a real store, a real index and real sessions, with stand-in networks.
+"""What several folders of tests stand on: a service of stand-in networks that reads drawn faces.
 
-Faces are drawn (tests/drawn.py), so that what is asked of the wire does not hang on what a trained
+The store, the index, the sessions and the application are the real ones (tests/standin.py and
+tests/drawn.py say what is not), so that what is asked of them does not hang on what a trained
 network makes of a face.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,18 @@ def app(settings: Settings) -> FastAPI:
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
     """A client of the application, which is warm."""
-    with TestClient(app, raise_server_exceptions=True) as client:
-        wait_until_ready(client.get)
+    with ready_client(app) as client:
         yield client
 
 
-def wait_until_ready(get: Callable[..., object]) -> None:
-    """Returns when /readyz says yes; the test's own timeout is the limit."""
-    while get("/readyz").status_code != 200:  # type: ignore[attr-defined]
-        pass
+def ready_client(app: FastAPI) -> TestClient:
+    """A client, to be entered, that comes when the application is warm."""
+    return _Ready(app)
+
+
+class _Ready(TestClient):
+    def __enter__(self) -> "TestClient":
+        client = super().__enter__()
+        while client.get("/readyz").status_code != 200:  # the test's own timeout is the limit
+            pass
+        return client

@@ -1,0 +1,77 @@
+"""service/settings.py: named after its variables, refused by the variable's name."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.errors import SettingsError
+from service.settings import PREFIX, Settings, hand_down, read_settings, unknown_variables
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment of the test's own, without settings."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    monkeypatch.setattr(os, "environ", mine)
+    return mine
+
+
+def test_without_variables_it_serves_this_machine_alone_from_the_models_that_ship() -> None:
+    settings = read_settings()
+    assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8000, "cpu")
+    assert (settings.models / settings.detection / "manifest.json").is_file()
+    assert settings.data == Path("mien-data")
+
+
+def test_a_variable_sets_its_field(environment: dict[str, str]) -> None:
+    environment.update(MIEN_PORT="9", MIEN_DATA="/elsewhere", MIEN_DEVICE="cuda")
+    settings = read_settings()
+    assert (settings.port, settings.data, settings.device) == (9, Path("/elsewhere"), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MIEN_PORT", "eighty"),
+        ("MIEN_PORT", "65536"),
+        ("MIEN_WORKERS", "0"),
+        ("MIEN_DEVICE", "tpu"),
+        ("MIEN_MAX_PIXELS", "-1"),
+        ("MIEN_RECOGNITION", "../elsewhere"),
+        ("MIEN_BODY_TIMEOUT_S", "nan"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_its_variable(
+    environment: dict[str, str], name: str, value: str
+) -> None:
+    environment[name] = value
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
+    assert refused.value.variable == name
+    assert value in refused.value.reason
+
+
+def test_what_was_given_in_the_code_goes_before_the_environment(
+    environment: dict[str, str],
+) -> None:
+    environment["MIEN_PORT"] = "9"
+    assert read_settings(port=10).port == 10
+
+
+def test_settings_handed_down_are_read_again_as_they_were(environment: dict[str, str]) -> None:
+    settings = Settings(port=0, data=Path("some where"), batch=3, body_timeout_s=1.5)
+    hand_down(settings)
+    assert read_settings() == settings
+
+
+def test_cores_are_shared_out_among_workers_and_every_worker_has_one() -> None:
+    cores = Settings().cores_a_worker
+    assert cores >= 1
+    assert Settings(workers=256).cores_a_worker == max(1, cores // 256)
+    assert Settings(threads=3).run_threads == 3
+    assert Settings(photographs=5).photographs_at_once == 5
+
+
+def test_a_slip_of_the_pen_is_noticed() -> None:
+    assert unknown_variables({"MIEN_PROT": "1", "MIEN_PORT": "1", "OTHER": "1"}) == ["MIEN_PROT"]
