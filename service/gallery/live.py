@@ -12,10 +12,11 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import SpaceMismatch
+from service.errors import SpaceMismatch, StorageUnavailable
 from service.gallery.contract import Candidate
 from service.gallery.index import FaceIndex, Hit, Rows
 
+LOOKS: Final = 20  # the second is rare
 ROWS_A_READ: Final = 8192  # 16 MiB: so short a read holds up no one's wiping of the log
 
 
@@ -71,7 +72,7 @@ class LiveIndexes:
         self, gallery: str, space: str, embeddings_ND: NDArray[np.float32], top_k: int
     ) -> list[list[Candidate]]:
         """As Galleries.search."""
-        while True:
+        for _ in range(LOOKS):
             standing = self._truth.standing(gallery)
             self._forget_deleted(standing.number)
             if standing.space not in (None, space):
@@ -83,6 +84,7 @@ class LiveIndexes:
                 rest = iter(candidates)
                 return [[next(rest) for _ in row] for row in hits]
             # a face of the answer was deleted while we searched: look again
+        raise StorageUnavailable("faces are deleted faster than they are found")
 
     def warm_up(self, galleries: Iterable[str]) -> None:
         """Builds the galleries' indexes where they are not built yet."""
