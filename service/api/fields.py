@@ -42,22 +42,21 @@ def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str]
     """
     values: dict[str, Any] = {}
     for name, value in given:
+        if name not in model.model_fields:
+            raise FieldUnknown(str(shown(name)), sorted((*model.model_fields, *others)))
         if name in values:
-            raise FieldInvalid(str(shown(name)), "given twice", "given once")
-        if not _is_small(value):
-            limit = f"of at most {_MOST_VALUES} values, nested at most {_DEEPEST} deep"
-            raise FieldInvalid(str(shown(name)), _brief(value), limit)
+            raise FieldInvalid(name, "given twice", "given once")
+        if limit := _flaw(value):
+            raise FieldInvalid(name, _brief(value), limit)
         values[name] = value
     try:
         return model.model_validate(values)
     except ValidationError as wrong:
         first = wrong.errors(include_url=False, include_context=False)[0]
-        name, kind = str(first["loc"][0]), first["type"]
-    if kind == "extra_forbidden":
-        raise FieldUnknown(str(shown(name)), sorted((*model.model_fields, *others)))
-    if kind == "missing":
-        raise FieldMissing(name)
-    raise FieldInvalid(name, _brief(values[name]), limit_of(model, name))
+        name = str(first["loc"][0])
+        if first["type"] == "missing":
+            raise FieldMissing(name) from wrong
+        raise FieldInvalid(name, _brief(values[name]), limit_of(model, name)) from wrong
 
 
 def one_of(fields: Fields, *names: str) -> tuple[str, Any] | None:
@@ -133,17 +132,27 @@ def _object(name: str, text: str) -> Any:
         raise FieldInvalid(name, shown(text), f"a JSON object; {error.reason}") from error
 
 
-def _is_small(value: Any) -> bool:
-    """Whether what follows may walk the value without fear for its stack or its time."""
+def _flaw(value: Any) -> str | None:
+    """What a value must be for others to walk it and write it without fear, where it is not so."""
     left, seen = [(value, 0)], 0
     while left:
         entry, depth = left.pop()
-        entries = list(entry.values()) if isinstance(entry, dict) else entry
+        if isinstance(entry, str) and not _is_unicode(entry):
+            return "Unicode text, without lone surrogates"
+        entries = [*entry, *entry.values()] if isinstance(entry, dict) else entry
         if isinstance(entries, list):
             seen += len(entries)
             if depth >= _DEEPEST or seen > _MOST_VALUES:
-                return False
+                return f"of at most {_MOST_VALUES} values, nested at most {_DEEPEST} deep"
             left += [(e, depth + 1) for e in entries]
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
     return True
 
 
