@@ -63,7 +63,7 @@ class Truth:
             if revision < trimmed:
                 return None
             rows = db.execute(
-                "SELECT changed.face, person, embedding FROM (SELECT DISTINCT face FROM changes"
+                "SELECT changed.face, person, content FROM (SELECT DISTINCT face FROM changes"
                 " WHERE gallery = ? AND revision > ?) AS changed"
                 " LEFT JOIN faces ON faces.number = changed.face LEFT JOIN slots USING (slot)",
                 (gallery.number, revision),
@@ -75,7 +75,7 @@ class Truth:
     def faces_after(self, gallery: Standing, face: int, limit: int) -> Rows:
         with self._file.read() as db:
             rows = db.execute(
-                "SELECT number, person, embedding FROM faces JOIN slots USING (slot)"
+                "SELECT number, person, content FROM faces JOIN slots USING (slot)"
                 " WHERE gallery = ? AND number > ? ORDER BY number LIMIT ?",
                 (gallery.number, face, limit),
             ).fetchall()
@@ -107,12 +107,14 @@ def _named(db: Transaction, faces: Sequence[int]) -> dict[int, Candidate]:
     for start in range(0, len(faces), NAMES_A_READ):
         some = faces[start : start + NAMES_A_READ]
         rows = db.execute(
-            "SELECT faces.number, persons.id, persons.name, faces.id"
-            " FROM faces JOIN persons ON persons.number = faces.person"
+            "SELECT faces.number, faces.id, content FROM faces"
+            " JOIN persons ON persons.number = faces.person"
+            " JOIN slots ON slots.slot = persons.slot"
             f" WHERE faces.number IN ({', '.join('?' * len(some))})",
             some,
         )
-        for number, person_id, name, face_id in rows:
+        for number, face_id, content in rows:
+            person_id, name = tables.person_named(content)
             named[number] = Candidate(person_id, name, face_id, similarity=0.0)
     return named
 

@@ -34,33 +34,35 @@ SCHEMA: Final = (
         created REAL NOT NULL
     );
 
+    -- What tells of a person lies in slots, see slots.py; the other tables hold numbers, times, ids
+    -- and a face's box and quality, of which SQLite may leave a copy in the slack of a page.
+    CREATE TABLE slots (
+        slot INTEGER PRIMARY KEY,
+        content BLOB NOT NULL          -- padded with zeros; all zeros while the slot is free
+    );
+    CREATE TABLE free_slots (
+        size INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
+        PRIMARY KEY (size, slot)
+    ) WITHOUT ROWID;
+
     CREATE TABLE persons (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         gallery INTEGER NOT NULL REFERENCES galleries,
-        id TEXT NOT NULL,              -- the caller's, or a ULID
-        name TEXT,
-        metadata TEXT NOT NULL,        -- a JSON object
+        id_hash BLOB NOT NULL,         -- BLAKE2b-128 of the id
+        slot INTEGER NOT NULL REFERENCES slots,  -- [id, name], a line break, the metadata; JSON
         created REAL NOT NULL,
         updated REAL NOT NULL,
-        UNIQUE (gallery, id)
+        UNIQUE (gallery, id_hash)
     );
     CREATE INDEX persons_of_gallery ON persons (gallery, number);
-
-    -- Embeddings lie in slots that never move: a row is written in place, zeroed in place when its
-    -- face is deleted, and used again by a later face. A row that SQLite may move between pages
-    -- leaves copies in their slack, out of secure_delete's reach.
-    CREATE TABLE slots (
-        slot INTEGER PRIMARY KEY,
-        embedding BLOB NOT NULL        -- 512 float32, little-endian; zeros while the slot is free
-    );
-    CREATE TABLE free_slots (slot INTEGER PRIMARY KEY REFERENCES slots);
 
     CREATE TABLE faces (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         gallery INTEGER NOT NULL REFERENCES galleries,
         person INTEGER NOT NULL REFERENCES persons,
         id TEXT NOT NULL UNIQUE,       -- a ULID
-        slot INTEGER NOT NULL UNIQUE REFERENCES slots,
+        slot INTEGER NOT NULL REFERENCES slots,  -- its embedding: 512 float32, little-endian
         details TEXT NOT NULL,         -- a JSON object
         created REAL NOT NULL
     );
@@ -81,7 +83,8 @@ SCHEMA: Final = (
         gallery INTEGER NOT NULL REFERENCES galleries,
         key TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
-        answer BLOB,                   -- NULL once its person is deleted
+        slot INTEGER REFERENCES slots, -- the answer; NULL once its person is deleted
+        size INTEGER NOT NULL,         -- of the answer, bytes
         person INTEGER REFERENCES persons,
         created REAL NOT NULL,
         PRIMARY KEY (gallery, key)

@@ -124,7 +124,7 @@ class Store:
             home = tables.standing(db, gallery)
             if tables.find_person(db, home, person.id) is not None:
                 raise PersonExists(gallery, person.id)
-            number = self._insert_person(db, home, person)
+            number = self._upsert_person(db, home, None, person)
             log(db, home.number, persons=1)
             return tables.person(db, number)
 
@@ -151,15 +151,11 @@ class Store:
     ) -> PersonRecord:
         if isinstance(name, str):
             boundary.person_name(name)
-        text = None if metadata is KEEP else boundary.metadata(metadata)
+        text = KEEP if metadata is KEEP else boundary.metadata(metadata)
         with self._file.write() as db:
             home = tables.standing(db, gallery)
             number = tables.person_number(db, home, person_id)
-            if name is not KEEP:
-                tables.set_person_name(db, number, name)
-            if text is not None:
-                tables.set_person_metadata(db, number, text)
-            tables.touch_person(db, number, self._now())
+            tables.update_person(db, number, name=name, metadata=text, now=self._now())
             log(db, home.number)
             return tables.person(db, number)
 
@@ -195,7 +191,7 @@ class Store:
             person = tables.person_number(db, home, person_id)
             face = tables.face_number(db, home, person, person_id, face_id)
             tables.erase_face(db, face)
-            tables.touch_person(db, person, self._now())
+            tables.update_person(db, person, name=KEEP, metadata=KEEP, now=self._now())
             log(db, home.number, faces=-1, changed=[face])
         self._live.remove(home.number, [face])
         self._file.wipe()
@@ -228,10 +224,7 @@ class Store:
             tables.pin_space(db, home, space)
             number = tables.find_person(db, home, person.id)
             is_new = number is None
-            if number is None:
-                number = self._insert_person(db, home, person)
-            else:
-                self._update_person(db, number, person)
+            number = self._upsert_person(db, home, number, person)
             added = self._insert_faces(db, home, number, embeddings_ND, details)
             log(db, home.number, persons=is_new, faces=len(added), changed=list(added.values()))
             body = answer(Enrolment(gallery, tables.person(db, number), tuple(added)))
@@ -294,22 +287,18 @@ class Store:
         live = LiveIndexes(Truth(file), threads=self._search_threads)
         return _Opened(os.getpid(), file, live)
 
-    def _insert_person(self, db: Transaction, home: Standing, person: "_GivenPerson") -> int:
-        return tables.insert_person(
-            db,
-            home,
-            person.id,
-            name=person.name,
-            metadata=person.metadata or "{}",
-            now=self._now(),
-        )
-
-    def _update_person(self, db: Transaction, number: int, person: "_GivenPerson") -> None:
-        if person.name is not None:
-            tables.set_person_name(db, number, person.name)
-        if person.metadata is not None:
-            tables.set_person_metadata(db, number, person.metadata)
-        tables.touch_person(db, number, self._now())
+    def _upsert_person(
+        self, db: Transaction, home: Standing, number: int | None, person: "_GivenPerson"
+    ) -> int:
+        """Makes the person, or updates the one of this number; their number."""
+        now = self._now()
+        if number is None:
+            return tables.insert_person(
+                db, home, person.id, name=person.name, metadata=person.metadata or "{}", now=now
+            )
+        name, metadata = person.name or KEEP, person.metadata or KEEP
+        tables.update_person(db, number, name=name, metadata=metadata, now=now)
+        return number
 
     def _insert_faces(
         self,

@@ -4,6 +4,7 @@ Every function works within one transaction of sqlite.py, where the schema stand
 gives the contract's records. `number` is a row's own, never used twice.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,24 +21,24 @@ from service.errors import (
     PersonUnknown,
     SpaceMismatch,
 )
-from service.gallery import boundary
+from service.gallery import boundary, slots
 from service.gallery.contract import (
-    DIMENSIONS,
+    KEEP,
     FaceRecord,
     GalleryRecord,
     Idempotency,
+    Keep,
     PersonRecord,
 )
 from service.gallery.live import Standing
 from service.gallery.sqlite import Transaction
 
-EMBEDDING_BYTES: Final = 4 * DIMENSIONS
 ANSWERS_A_SWEEP: Final = 200
 
 _GALLERY: Final = "name, space, metadata, persons, faces, revision, created"
 _PERSON: Final = (
-    "id, name, metadata, (SELECT count(*) FROM faces WHERE person = persons.number),"
-    " created, updated"
+    "content, (SELECT count(*) FROM faces WHERE person = persons.number), created, updated"
+    " FROM persons JOIN slots USING (slot)"
 )
 _FACE: Final = "id, ?, details, created"  # ?: the person's id, known before
 
@@ -100,8 +101,9 @@ def pin_space(db: Transaction, gallery: Standing, space: str) -> None:
 
 def erase_gallery(db: Transaction, number: int) -> None:
     """Deletes the gallery and all in it."""
-    _zero_slots(db, "gallery", number)
-    for table in ("faces", "answers", "changes", "persons"):
+    for table in ("faces", "answers", "persons"):
+        slots.erase(db, f"SELECT slot FROM {table} WHERE gallery = ?", number)
+    for table in ("faces", "answers", "persons", "changes"):
         db.execute(f"DELETE FROM {table} WHERE gallery = ?", (number,))
     db.execute("DELETE FROM galleries WHERE number = ?", (number,))
 
@@ -121,8 +123,8 @@ def find_person(db: Transaction, gallery: Standing, person_id: str) -> int | Non
     """The person's number, None when they are not there."""
     if not boundary.is_text(person_id):
         return None
-    found = "SELECT number FROM persons WHERE gallery = ? AND id = ?"
-    row = db.execute(found, (gallery.number, person_id)).fetchone()
+    found = "SELECT number FROM persons WHERE gallery = ? AND id_hash = ?"
+    row = db.execute(found, (gallery.number, _hash(person_id))).fetchone()
     return row and int(row[0])
 
 
@@ -136,34 +138,34 @@ def insert_person(
     now: float,
 ) -> int:
     """Makes a person; their number."""
-    values = (gallery.number, person_id, name, metadata, now, now)
+    slot = slots.fill(db, _person_text(person_id, name, metadata))
+    values = (gallery.number, _hash(person_id), slot, now, now)
     inserted = db.execute(
-        "INSERT INTO persons (gallery, id, name, metadata, created, updated)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO persons (gallery, id_hash, slot, created, updated) VALUES (?, ?, ?, ?, ?)",
         values,
     )
     assert inserted.lastrowid is not None
     return inserted.lastrowid
 
 
-def set_person_name(db: Transaction, number: int, name: str | None) -> None:
-    """Replaces the name."""
-    db.execute("UPDATE persons SET name = ? WHERE number = ?", (name, number))
-
-
-def set_person_metadata(db: Transaction, number: int, metadata: str) -> None:
-    """Replaces the metadata."""
-    db.execute("UPDATE persons SET metadata = ? WHERE number = ?", (metadata, number))
-
-
-def touch_person(db: Transaction, number: int, now: float) -> None:
-    """Notes that the person or their faces changed."""
+def update_person(
+    db: Transaction, number: int, *, name: str | Keep | None, metadata: str | Keep, now: float
+) -> None:
+    """Replaces what is given, and notes that the person or their faces changed."""
+    if not (name is KEEP and metadata is KEEP):
+        found = "SELECT slot, content FROM persons JOIN slots USING (slot) WHERE number = ?"
+        slot, content = db.execute(found, (number,)).fetchone()
+        person_id, old_name = person_named(content)
+        new_name = old_name if name is KEEP else name
+        new_metadata = _metadata_text(content) if metadata is KEEP else metadata
+        slot = slots.refill(db, slot, _person_text(person_id, new_name, new_metadata))
+        db.execute("UPDATE persons SET slot = ? WHERE number = ?", (slot, number))
     db.execute("UPDATE persons SET updated = ? WHERE number = ?", (now, number))
 
 
 def person(db: Transaction, number: int) -> PersonRecord:
     """The person of this number."""
-    row = db.execute(f"SELECT {_PERSON} FROM persons WHERE number = ?", (number,)).fetchone()
+    row = db.execute(f"SELECT {_PERSON} WHERE number = ?", (number,)).fetchone()
     return _person_record(row)
 
 
@@ -171,10 +173,7 @@ def persons(
     db: Transaction, gallery: Standing, after: int, limit: int
 ) -> list[tuple[int, PersonRecord]]:
     """At most `limit` persons with greater numbers, with their numbers."""
-    page = (
-        f"SELECT number, {_PERSON} FROM persons"
-        " WHERE gallery = ? AND number > ? ORDER BY number LIMIT ?"
-    )
+    page = f"SELECT number, {_PERSON} WHERE gallery = ? AND number > ? ORDER BY number LIMIT ?"
     rows = db.execute(page, (gallery.number, after, limit))
     return [(number, _person_record(row)) for number, *row in rows]
 
@@ -183,9 +182,10 @@ def erase_person(db: Transaction, number: int) -> list[int]:
     """Deletes the person with their faces and what was answered of them; the faces' numbers."""
     found = db.execute("SELECT number FROM faces WHERE person = ?", (number,))
     faces = [int(face) for (face,) in found]
-    _zero_slots(db, "person", number)
+    for table, column in (("faces", "person"), ("answers", "person"), ("persons", "number")):
+        slots.erase(db, f"SELECT slot FROM {table} WHERE {column} = ?", number)
     db.execute("DELETE FROM faces WHERE person = ?", (number,))
-    db.execute("UPDATE answers SET answer = NULL, person = NULL WHERE person = ?", (number,))
+    db.execute("UPDATE answers SET slot = NULL, person = NULL WHERE person = ?", (number,))
     db.execute("DELETE FROM persons WHERE number = ?", (number,))
     return faces
 
@@ -204,7 +204,8 @@ def insert_face(
     now: float,
 ) -> int:
     """Makes a face; its number."""
-    values = (gallery.number, person, face_id, _fill_slot(db, embedding_D), details, now)
+    slot = slots.fill(db, embedding_D.astype("<f4").tobytes())
+    values = (gallery.number, person, face_id, slot, details, now)
     inserted = db.execute(
         "INSERT INTO faces (gallery, person, id, slot, details, created) VALUES (?, ?, ?, ?, ?, ?)",
         values,
@@ -245,31 +246,8 @@ def faces(
 
 def erase_face(db: Transaction, number: int) -> None:
     """Deletes the face."""
-    _zero_slots(db, "number", number)
+    slots.erase(db, "SELECT slot FROM faces WHERE number = ?", number)
     db.execute("DELETE FROM faces WHERE number = ?", (number,))
-
-
-def _fill_slot(db: Transaction, embedding_D: NDArray[np.float32]) -> int:
-    """Writes the embedding into a free slot, or one more; the slot."""
-    blob = embedding_D.astype("<f4").tobytes()
-    free = db.execute("SELECT slot FROM free_slots LIMIT 1").fetchone()
-    if free is None:
-        inserted = db.execute("INSERT INTO slots (embedding) VALUES (?)", (blob,))
-        assert inserted.lastrowid is not None
-        return inserted.lastrowid
-    db.execute("DELETE FROM free_slots WHERE slot = ?", free)
-    db.execute("UPDATE slots SET embedding = ? WHERE slot = ?", (blob, *free))
-    return int(free[0])
-
-
-def _zero_slots(db: Transaction, column: str, value: int) -> None:
-    """Overwrites the embeddings of these faces where they lie, and frees their slots."""
-    slots = f"SELECT slot FROM faces WHERE {column} = ?"
-    db.execute(
-        f"UPDATE slots SET embedding = zeroblob({EMBEDDING_BYTES}) WHERE slot IN ({slots})",
-        (value,),
-    )
-    db.execute(f"INSERT INTO free_slots {slots}", (value,))
 
 
 # What was answered under an Idempotency-Key.
@@ -277,16 +255,19 @@ def _zero_slots(db: Transaction, column: str, value: int) -> None:
 
 def answered(db: Transaction, gallery: Standing, idempotency: Idempotency) -> bytes | None:
     """What was answered, None if nothing yet. Raises IdempotencyKeyReused, AnswerErased."""
-    found = "SELECT fingerprint, answer FROM answers WHERE gallery = ? AND key = ?"
+    found = (
+        "SELECT fingerprint, size, content FROM answers LEFT JOIN slots USING (slot)"
+        " WHERE gallery = ? AND key = ?"
+    )
     row = db.execute(found, (gallery.number, idempotency.key)).fetchone()
     if row is None:
         return None
-    fingerprint, answer = row
+    fingerprint, size, content = row
     if fingerprint != idempotency.fingerprint:
         raise IdempotencyKeyReused(idempotency.key)
-    if answer is None:
+    if content is None:
         raise AnswerErased(idempotency.key)
-    return bytes(answer)
+    return bytes(content[:size])
 
 
 def keep_answer(
@@ -299,18 +280,38 @@ def keep_answer(
     now: float,
 ) -> None:
     """Keeps what is about to be answered."""
-    values = (gallery.number, idempotency.key, idempotency.fingerprint, answer, person, now)
+    key, fingerprint = idempotency.key, idempotency.fingerprint
+    slot = slots.fill(db, answer)
     db.execute(
-        "INSERT INTO answers (gallery, key, fingerprint, answer, person, created)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        values,
+        "INSERT INTO answers (gallery, key, fingerprint, slot, size, person, created)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (gallery.number, key, fingerprint, slot, len(answer), person, now),
     )
 
 
 def sweep_answers(db: Transaction, before: float) -> None:
     """Forgets some of the answers that are older, so many that the rest goes with later calls."""
-    some = "SELECT rowid FROM answers WHERE created < ? LIMIT ?"
-    db.execute(f"DELETE FROM answers WHERE rowid IN ({some})", (before, ANSWERS_A_SWEEP))
+    some = f"FROM answers WHERE created < ? ORDER BY created LIMIT {ANSWERS_A_SWEEP}"
+    slots.erase(db, f"SELECT slot {some}", before)
+    db.execute(f"DELETE FROM answers WHERE rowid IN (SELECT rowid {some})", (before,))
+
+
+def _hash(person_id: str) -> bytes:
+    return hashlib.blake2b(person_id.encode(), digest_size=16).digest()
+
+
+def _person_text(person_id: str, name: str | None, metadata: str) -> bytes:
+    return (json.dumps([person_id, name], ensure_ascii=False) + "\n" + metadata).encode()
+
+
+def person_named(content: bytes) -> tuple[str, str | None]:
+    """A person's id and name, out of their slot."""
+    person_id, name = json.loads(content[: content.index(b"\n")])
+    return person_id, name
+
+
+def _metadata_text(content: bytes) -> str:
+    return content[content.index(b"\n") + 1 :].rstrip(b"\0").decode()
 
 
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
@@ -319,8 +320,9 @@ def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
 
 
 def _person_record(row: Sequence[Any]) -> PersonRecord:
-    person_id, name, metadata, faces, created, updated = row
-    return PersonRecord(person_id, name, _read(metadata), faces, _time(created), _time(updated))
+    content, faces, created, updated = row
+    metadata = _read(_metadata_text(content))
+    return PersonRecord(*person_named(content), metadata, faces, _time(created), _time(updated))
 
 
 def _face_record(row: Sequence[Any]) -> FaceRecord:

@@ -131,14 +131,18 @@ def assert_whole(gallery: Galleries, told: Told) -> None:
 
 
 def assert_sound(folder: Path) -> None:
-    """SQLite finds no fault in the file, and each slot belongs to one face or to none."""
+    """SQLite finds no fault in the file, and each slot has one owner, or is free and zero."""
     with closing(sqlite3.connect(folder / FILE_NAME)) as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert file.execute("PRAGMA foreign_key_check").fetchall() == []
-        slots = "SELECT slot FROM faces UNION ALL SELECT slot FROM free_slots ORDER BY slot"
-        assert file.execute(slots).fetchall() == file.execute("SELECT slot FROM slots").fetchall()
-        zeros = "SELECT count(*) FROM slots JOIN free_slots USING (slot) WHERE embedding != ?"
-        assert file.execute(zeros, (bytes(2048),)).fetchone() == (0,)
+        owned = " UNION ALL ".join(
+            f"SELECT slot FROM {table} WHERE slot IS NOT NULL"
+            for table in ("faces", "persons", "answers", "free_slots")
+        )
+        every = file.execute("SELECT slot FROM slots").fetchall()
+        assert file.execute(f"{owned} ORDER BY slot").fetchall() == every
+        free = "SELECT content FROM slots JOIN free_slots USING (slot)"
+        assert not any(any(content) for (content,) in file.execute(free))
 
 
 def test_what_was_told_survives_kill_9_at_any_moment(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_query_alone_is_answered_as_among_others() -> None:
 def test_a_crowd_of_near_identical_faces_of_one_person_hides_nobody(crowd_size: int) -> None:
     (query,) = units(1, 6)
     noise = np.random.default_rng(7).standard_normal((crowd_size, 512)).astype(np.float32)
-    crowd = query + 1e-4 * noise
+    crowd = query + 1e-3 * noise
     crowd /= np.linalg.norm(crowd, axis=1, keepdims=True)
     faces: Faces = {n: (0, e) for n, e in enumerate(crowd)}
     for n, cosine in enumerate((0.5, 0.4, 0.3), start=1):
