@@ -55,10 +55,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
-    document["components"]["schemas"]["Problem"] = {
-        **TypeAdapter(Problem).json_schema(),
-        "additionalProperties": True,
-    }
+    document["components"]["schemas"]["Problem"] = TypeAdapter(Problem).json_schema()
     return document
 
 

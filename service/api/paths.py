@@ -16,9 +16,9 @@ _SLASH: Final = "\x1f"
 
 
 def keep_slashes(scope: MutableMapping[str, Any]) -> None:
-    """Rewrites the path of an ASGI scope whose raw path holds an encoded slash."""
-    raw = scope.get("raw_path") or b""
-    if b"%2f" in raw.lower():
+    """Decodes the path of an ASGI scope from its raw path, an encoded slash into a character."""
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%" in raw:
         parts = raw.decode("ascii", "replace").replace("%2f", "%2F").split("%2F")
         scope["path"] = _SLASH.join(unquote(part) for part in parts)
 

@@ -15,6 +15,7 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
+@with_config(ConfigDict(extra="allow"))
 class Problem(TypedDict):
     """An error (RFC 9457); more fields (value, limit, ...) by its type."""
 

@@ -1,0 +1,158 @@
+"""service/api/house.py, docs.py and the start: what the service says of itself, and when."""
+
+import dataclasses
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service import app as app_module
+from service.app import Opened, create_app
+from service.errors import ArtefactError, StorageUnavailable
+from service.settings import Settings
+from tests.api.wire import problem, slug
+from tests.conftest import open_drawn, ready_client
+from tests.drawn import drawn_photo
+from tests.standin import recognition_graph, write_recognition
+
+
+def test_it_is_alive_and_ready_once_it_is_warm(settings: Settings) -> None:
+    """Until the warm-up is through, /readyz and the calls refuse with the reason."""
+    may_warm = threading.Event()
+
+    def open_slowly(settings: Settings) -> Opened:
+        opened = open_drawn(settings)
+
+        def warm_up() -> None:
+            assert may_warm.wait(60)
+            opened.warm_up()
+
+        return dataclasses.replace(opened, warm_up=warm_up)
+
+    app = create_app(settings, open_engine=open_slowly)
+    with TestClient(app) as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+        for refused in (
+            client.get("/readyz"),
+            client.post("/detect", files={"image": drawn_photo(1)}),
+            client.get("/galleries"),
+        ):
+            assert refused.status_code == 503
+            assert problem(refused)["reasons"] == ["the models are not warm yet"]
+            assert int(refused.headers["retry-after"]) >= 1
+        may_warm.set()
+        while client.get("/readyz").status_code != 200:
+            pass
+        assert client.post("/detect", files={"image": drawn_photo(1)}).status_code == 200
+
+
+def test_a_store_that_cannot_be_used_makes_it_unready_with_the_reason(
+    settings: Settings,
+) -> None:
+    class Broken:
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def check(self) -> list[str]:
+            return ["the disk is gone"]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+    with ready_client(create_app(settings, open_engine=open_drawn)) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        broken = Broken(service.engine.galleries)
+        service.engine = dataclasses.replace(service.engine, galleries=broken)
+        assert problem(client.get("/readyz"))["reasons"] == ["the disk is gone"]
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_warm_up_that_fails_is_told_and_tried_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "_RETRY_S", 0.01)
+    tries = []
+
+    def open_poorly(settings: Settings) -> Opened:
+        opened = open_drawn(settings)
+
+        def warm_up() -> None:
+            tries.append(1)
+            if len(tries) < 3:
+                raise StorageUnavailable("locked")
+
+        return dataclasses.replace(opened, warm_up=warm_up)
+
+    with ready_client(create_app(settings, open_engine=open_poorly)) as client:
+        assert len(tries) == 3
+        assert client.get("/galleries").status_code == 200
+
+
+def test_a_model_that_is_not_what_it_says_stops_the_start(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    graph = write_recognition(folder / "stand-in") / "model.onnx"
+    (folder / "mtcnn").symlink_to(settings.models / "mtcnn")
+    graph.write_bytes(recognition_graph(width=128))
+    app = create_app(settings.model_copy(update={"models": folder}))
+    with pytest.raises(ArtefactError, match="sha256"), TestClient(app):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"recognition": "mtcnn"}, "where recognition is asked for"),
+        ({"detection": "stand-in"}, "where detection is asked for"),
+        ({"recognition": "absent"}, "cannot be read"),
+    ],
+)
+def test_a_model_of_another_task_or_none_stops_the_start(
+    settings: Settings, changes: dict[str, str], reason: str
+) -> None:
+    app = create_app(settings.model_copy(update=changes))
+    with pytest.raises(ArtefactError, match=reason), TestClient(app):
+        pass
+
+
+def test_a_calibration_that_cannot_be_used_stops_the_start(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    write_recognition(folder / "stand-in", calibration={"people": 3})
+    (folder / "mtcnn").symlink_to(settings.models / "mtcnn")
+    app = create_app(settings.model_copy(update={"models": folder}))
+    with pytest.raises(ArtefactError, match="its calibration cannot be used"), TestClient(app):
+        pass
+
+
+def test_the_models_are_named_with_what_they_are_and_run_on(client: TestClient) -> None:
+    models = {model["name"]: model for model in client.get("/models").json()["items"]}
+    assert set(models) == {"mtcnn", "stand-in"}
+    assert models["stand-in"]["space"] == "stand-in/1"
+    assert models["stand-in"]["provider"] == "CPUExecutionProvider"
+    assert models["mtcnn"]["manifest"]["licence"].startswith("MIT")
+    assert client.get("/models/stand-in").json() == models["stand-in"]
+    assert client.get("/models/stand-in/calibration").json()["people"] == 100
+    assert client.get("/models/mtcnn/calibration").json() == {}
+    for path in ("/models/none", "/models/none/calibration"):
+        assert problem(client.get(path))["known"] == ["mtcnn", "stand-in"]
+
+
+def test_the_documentation_is_a_page_that_needs_no_other_host(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert not re.findall(r"""(?:src|href)=["'](?![#/])""", page.text)
+    assert not re.search(r"(?i)https?://|@import|<script|url\(", page.text)
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        assert all(f"<b>{m.upper()}</b> <code>{path}</code>" in page.text for m in methods)
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+
+
+def test_the_house_s_own_paths_are_problems_too(client: TestClient) -> None:
+    assert slug(client.post("/healthz")) == "method-not-allowed"
+    assert slug(client.get("/problems/")) == "path-unknown"
