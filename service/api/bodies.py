@@ -1,8 +1,8 @@
 """Bodies as they arrive: within their limits while they are read, never after.
 
 What is too long is counted and thrown away as it comes, so that no call holds more memory than its
-limits; a body that is refused is read to its end, within reason, so that the caller sees the answer
-and not a broken connection.
+limits. What is refused is not read on; the server throws the rest away, so that the caller sees the
+answer and not a broken connection.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ from service.api.problems import shown
 from service.errors import BodyBroken, BodyTooLarge, BodyTooSlow, FieldInvalid
 
 LARGEST_FIELD_BYTES: Final = 65_536
-_DRAIN_S: Final = 5.0
 _FORM: Final = "multipart/form-data"
 
 
@@ -81,46 +80,26 @@ async def read_parts(
     return form.parts
 
 
-async def drain(request: Request, limits: Limits) -> None:
-    """Reads what is left of a refused body and keeps nothing, for a while and up to the limit."""
-    if "expect" in request.headers or request.scope.get("mien.body_read"):
-        return
-    left = limits.body_bytes
-    try:
-        async with asyncio.timeout(_DRAIN_S):
-            while left > 0 and (chunk := await _next_chunk(request)) is not None:
-                left -= len(chunk)
-    except (TimeoutError, ClientDisconnect):
-        return
-
-
 async def _read(
     request: Request, limits: Limits, limit_bytes: int, take: Callable[[bytes], object]
 ) -> None:
     declared = request.headers.get("content-length", "0")
     if int(declared[:18]) > limit_bytes:  # the server has refused what is no number
         raise BodyTooLarge(limit_bytes)
-    size_bytes = 0
+    size_bytes, more = 0, True
     try:
         async with asyncio.timeout(limits.body_timeout_s):
-            while (chunk := await _next_chunk(request)) is not None:
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk, more = message.get("body", b""), message.get("more_body", False)
                 size_bytes += len(chunk)
                 if size_bytes > limit_bytes:
                     raise BodyTooLarge(limit_bytes)
                 take(chunk)
     except TimeoutError as error:
         raise BodyTooSlow(limits.body_timeout_s) from error
-
-
-async def _next_chunk(request: Request) -> bytes | None:
-    if request.scope.get("mien.body_read"):
-        return None
-    message = await request.receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    request.scope["mien.body_read"] = not message.get("more_body", False)
-    chunk: bytes = message.get("body", b"")
-    return chunk
 
 
 class _Form:

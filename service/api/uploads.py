@@ -22,7 +22,6 @@ from service.api.bodies import (
     LARGEST_FIELD_BYTES,
     Limits,
     Part,
-    drain,
     media_type,
     read_bytes,
     read_parts,
@@ -41,7 +40,6 @@ from service.errors import (
     ImageIsUrl,
     ImageNotBase64,
     ImageTooManyBytes,
-    RequestError,
 )
 
 JSON: Final = "application/json"
@@ -86,19 +84,15 @@ class Call(Generic[F]):
 
 async def read_call(request: Request, form: Form[F], limits: Limits) -> Call[F]:
     """The call's images and fields. Raises a RequestError when it is not as it should be."""
-    try:
-        given = query_of(request, form.fields)
-        kind, options = media_type(request)
-        if kind == JSON and options.get("charset", "utf-8").lower() in ("utf-8", "utf8"):
-            return await _from_json(request, form, limits, given)
-        if kind == MULTIPART and form.images:
-            return await _from_parts(request, form, limits, given, options.get("boundary", ""))
-        if form.several and (kind.startswith("image/") or kind == "application/octet-stream"):
-            return await _from_raw(request, form, limits, given)
-        raise BodyUnsupported(str(shown(request.headers.get("content-type", ""))), form.accepted)
-    except RequestError:
-        await drain(request, limits)
-        raise
+    given = query_of(request, form.fields)
+    kind, options = media_type(request)
+    if kind == JSON and options.get("charset", "utf-8").lower() in ("utf-8", "utf8"):
+        return await _from_json(request, form, limits, given)
+    if kind == MULTIPART and form.images:
+        return await _from_parts(request, form, limits, given, options.get("boundary", ""))
+    if form.several and (kind.startswith("image/") or kind == "application/octet-stream"):
+        return await _from_raw(request, form, limits, given)
+    raise BodyUnsupported(str(shown(request.headers.get("content-type", ""))), form.accepted)
 
 
 async def _from_json(
@@ -186,7 +180,6 @@ async def _from_raw(request: Request, form: Form[F], limits: Limits, given: list
         data = await read_bytes(request, limits, limits.image_bytes)
     except BodyTooLarge:
         declared = int(request.headers.get("content-length", limits.image_bytes + 1))
-        await drain(request, limits)
         return Call([ImageTooManyBytes(declared, limits.image_bytes)], fields)
     return Call([_refused_url(data) or data], fields)
 
