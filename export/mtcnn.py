@@ -113,8 +113,9 @@ def build_graph(name: str, weights: Weights) -> onnx.ModelProto:
     """The network as an ONNX model that computes what plain_outputs does, in less time."""
     graph = _Graph()
     first, second, *later = POOLS[name]
-    x = _first_layer(graph, weights, first)
-    x = graph.convolution(x, _widened(weights["conv2.weight"]), weights["conv2.bias"])
+    x, sign = _first_layer(graph, weights, first)
+    second_weight = weights["conv2.weight"] * sign[:, None, None]
+    x = graph.convolution(x, second_weight, weights["conv2.bias"])
     x = graph.pool(_prelu(graph, x, weights["prelu2.weight"][:, None, None]), second)
     if name == "pnet":
         x = graph.convolution(x, weights["conv3.weight"], weights["conv3.bias"])
@@ -158,41 +159,41 @@ class _Graph:
 
 
 def _prelu(graph: _Graph, x: str, slope: Array) -> str:
-    """PReLU with slope a as a x + (1 - a) relu(x): runtimes have no fast PReLU of their own."""
+    """PReLU with slopes a <= 1 as a x + relu((1 - a) x): runtimes have no fast one of their own."""
+    assert (slope <= 1).all()
     straight = graph.add("Mul", x, graph.constant(slope))
-    bent = graph.add("Mul", graph.add("Relu", x), graph.constant(1 - slope))
-    return graph.add("Add", straight, bent)
+    bent = graph.add("Mul", x, graph.constant(1 - slope))
+    return graph.add("Add", straight, graph.add("Relu", bent))
 
 
-def _first_layer(graph: _Graph, weights: Weights, pool: int) -> str:
-    """Normalisation, first convolution, pooling and PReLU, in this order; channels in blocks.
+def _first_layer(graph: _Graph, weights: Weights, pool: int) -> tuple[str, Array]:
+    """Normalisation, first convolution, pooling and PReLU, and the signs that its channels bear.
 
     The normalisation (p - 127.5) / 128 is linear and goes into the convolution. The PReLU stands
     behind the pooling, on a quarter of the pixels. For a channel with slope a >= 0 PReLU never
     falls, so it may change places with the maximum. For a < 0 it is max(x, a x), and the maximum
-    over a window is max(max x, max a x): a x is another channel of the convolution, and
-    max(u, v) = v + relu(u - v). So both kinds are straight(u) + gain * relu(bent(u)), with 1x1
-    convolutions straight and bent over the pooled channels u.
+    over a window is max(max x, max a x): a x is one more channel of the convolution, and
+    max(u, v) = v + relu(u - v). So every channel is straight(u) + relu(bent(u)) with two 1x1
+    convolutions over the pooled channels u; for a > 1, which is not convex, its negative is.
     """
     slope = weights["prelu1.weight"].astype(np.float64)
     falling = np.flatnonzero(slope < 0)
     weight, bias = _normalising(weights["conv1.weight"], weights["conv1.bias"])
     weight = np.concatenate([weight, weight[falling] * slope[falling, None, None, None]])
     bias = np.concatenate([bias, bias[falling] * slope[falling]])
-    inner, outer = _blocks(len(weight)), _blocks(len(slope))
-    straight, bent, gain = np.zeros((outer, inner)), np.zeros((outer, inner)), np.zeros(outer)
+    inner, outer = _blocks(len(weight)), len(slope)
+    straight, bent = np.zeros((outer, inner)), np.zeros((outer, inner))
+    sign = np.where(slope <= 1, 1.0, -1.0)
     for channel, a in enumerate(slope):
-        bent[channel, channel] = 1
-        straight[channel, channel], gain[channel] = a, 1 - a
+        straight[channel, channel], bent[channel, channel] = (a, 1 - a) if a <= 1 else (-1, 1 - a)
     for extra, channel in enumerate(falling.tolist(), len(slope)):
+        straight[channel], bent[channel] = np.eye(inner)[extra], np.eye(inner)[channel]
         bent[channel, extra] = -1
-        straight[channel], gain[channel] = np.eye(inner)[extra], 1
     empty = inner - len(weight)
     weight, bias = np.pad(weight, ((0, empty), *[(0, 0)] * 3)), np.pad(bias, (0, empty))
     x = graph.pool(graph.convolution("pixels", weight, bias), pool)
     relu = graph.add("Relu", graph.convolution(x, bent[:, :, None, None]))
-    scaled = graph.add("Mul", relu, graph.constant(gain[:, None, None]))
-    return graph.add("Add", graph.convolution(x, straight[:, :, None, None]), scaled)
+    return graph.add("Add", graph.convolution(x, straight[:, :, None, None]), relu), sign
 
 
 def _normalising(weight: Array, bias: Array) -> tuple[Array, Array]:
@@ -204,12 +205,6 @@ def _normalising(weight: Array, bias: Array) -> tuple[Array, Array]:
 def _blocks(channels: int) -> int:
     """The channels rounded up to whole blocks of ONNX Runtime's layout (16; 8 without AVX-512)."""
     return -(-channels // 16) * 16
-
-
-def _widened(weight_OIHW: Array) -> Array:
-    """The second convolution's weight, with zeros for the channels that fill the last block."""
-    channels = weight_OIHW.shape[1]
-    return np.pad(weight_OIHW, ((0, 0), (0, _blocks(channels) - channels), (0, 0), (0, 0)))
 
 
 def _map_heads(graph: _Graph, x: str, weights: Weights) -> list[str]:

@@ -19,7 +19,7 @@ MANIFEST = json.loads((mtcnn.FOLDER / "manifest.json").read_text())
 
 
 def random_weights(name, seed=0):
-    """Weights in the network's shapes; slopes below 0, between 0 and 1, and above 1."""
+    """Weights in the network's shapes; slopes to both sides of 0, in the first layer above 1 too."""
     rng = np.random.default_rng(seed)
     weights = {}
 
@@ -31,12 +31,13 @@ def random_weights(name, seed=0):
     width = 3
     for index, (channels, side) in enumerate(zip(CHANNELS[name], KERNELS[name], strict=True), 1):
         layer(f"conv{index}", channels, width, side, side)
-        weights[f"prelu{index}.weight"] = rng.uniform(-1.5, 1.5, channels).astype(np.float32)
+        most = 1.5 if index == 1 else 1
+        weights[f"prelu{index}.weight"] = rng.uniform(-1.5, most, channels).astype(np.float32)
         width = channels
     last = len(CHANNELS[name]) + 1
     if name in DENSE:
         layer(f"dense{last}", *reversed(DENSE[name]))
-        weights[f"prelu{last}.weight"] = rng.uniform(-1.5, 1.5, DENSE[name][1]).astype(np.float32)
+        weights[f"prelu{last}.weight"] = rng.uniform(-1.5, 1, DENSE[name][1]).astype(np.float32)
         width = DENSE[name][1]
     for head, key in mtcnn.HEADS[name].items():
         layer(key, HEAD_ROWS[head], width, *((1, 1) if name == "pnet" else ()))
