@@ -54,6 +54,12 @@ def media_type(request: Request) -> tuple[str, dict[str, str]]:
     }
 
 
+def declared_bytes(request: Request) -> int:
+    """What Content-Length says, 0 where it says nothing."""
+    declared = request.headers.get("content-length", "")
+    return int(declared[:18]) if declared.isdecimal() else 0
+
+
 async def read_bytes(request: Request, limits: Limits, limit_bytes: int) -> bytes:
     """The whole body. Raises BodyTooLarge over limit_bytes, BodyTooSlow."""
     body = bytearray()
@@ -83,8 +89,7 @@ async def read_parts(
 async def _read(
     request: Request, limits: Limits, limit_bytes: int, take: Callable[[bytes], object]
 ) -> None:
-    declared = request.headers.get("content-length", "0")
-    if int(declared[:18]) > limit_bytes:  # the server has refused what is no number
+    if declared_bytes(request) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
     size_bytes, more = 0, True
     try:

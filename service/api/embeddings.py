@@ -8,7 +8,7 @@ from service import recognition
 from service.api import schemas
 from service.api.answers import face_of, images_of
 from service.api.calls import answered
-from service.api.fields import Fields
+from service.api.fields import NoFields
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.uploads import Call, Form
 from service.observe.stages import Stages
@@ -17,11 +17,7 @@ from service.recognition import Embedded, Engine
 router = APIRouter(tags=["images"])
 
 
-class EmbeddingsFields(Fields):
-    """There are none."""
-
-
-FORM: Final = Form(EmbeddingsFields)
+FORM: Final = Form(NoFields)
 
 
 @router.post(
@@ -35,9 +31,7 @@ async def embeddings(request: Request) -> Response:
     return await answered(request, FORM, _embeddings)
 
 
-async def _embeddings(
-    engine: Engine, call: Call[EmbeddingsFields], stages: Stages
-) -> dict[str, Any]:
+async def _embeddings(engine: Engine, call: Call[NoFields], stages: Stages) -> dict[str, Any]:
     embedded = await recognition.embed(engine, call.images, stages)
     looks = [one.look for one in embedded]
     return {

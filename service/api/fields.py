@@ -31,6 +31,10 @@ class Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class NoFields(Fields):
+    """What a call has that takes none."""
+
+
 F = TypeVar("F", bound=Fields)
 Given = tuple[str, Any]
 
@@ -42,8 +46,7 @@ def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str]
     """
     values: dict[str, Any] = {}
     for name, value in given:
-        if name not in model.model_fields:
-            raise FieldUnknown(str(shown(name)), sorted((*model.model_fields, *others)))
+        require_known(model, name, others)
         if name in values:
             raise FieldInvalid(name, "given twice", "given once")
         if limit := _flaw(value):
@@ -57,6 +60,12 @@ def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str]
         if first["type"] == "missing":
             raise FieldMissing(name) from wrong
         raise FieldInvalid(name, _brief(values[name]), limit_of(model, name)) from wrong
+
+
+def require_known(model: type[Fields], name: str, others: Sequence[str] = ()) -> None:
+    """Nothing, when the call has a field of that name; raises FieldUnknown else."""
+    if name not in model.model_fields:
+        raise FieldUnknown(str(shown(name)), sorted((*model.model_fields, *others)))
 
 
 def one_of(fields: Fields, *names: str) -> tuple[str, Any] | None:
@@ -80,7 +89,7 @@ def from_text(model: type[Fields], name: str, text: str) -> Given:
 
 
 def query_of(request: Request, model: type[Fields]) -> list[Given]:
-    """What the query gives, name by name."""
+    """What the query gives, name by name. Raises FieldUnknown, BodyBroken."""
     try:
         pairs = parse_qsl(
             request.scope["query_string"].decode("ascii"),
@@ -92,6 +101,8 @@ def query_of(request: Request, model: type[Fields]) -> list[Given]:
         raise BodyBroken(
             "query", f"not URL-encoded UTF-8 of at most {_MOST_QUERY_FIELDS} fields"
         ) from error
+    for name, _ in pairs:
+        require_known(model, name)
     return [from_text(model, name, text) for name, text in pairs]
 
 

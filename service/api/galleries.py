@@ -9,7 +9,7 @@ from pydantic import Field
 from service.api import schemas
 from service.api.answers import gallery_of, page_of
 from service.api.calls import engine_of, json_response, service_of
-from service.api.fields import Fields, query_of, read_fields
+from service.api.fields import Fields, NoFields, query_of, read_fields
 from service.api.openapi import refuses, takes, takes_query
 from service.api.paths import GalleryName
 from service.api.uploads import Form, read_call
@@ -40,10 +40,6 @@ class PageFields(Fields):
     limit: int = Field(100, ge=1, le=LARGEST_PAGE)
 
 
-class NoFields(Fields):
-    """A call that takes none."""
-
-
 NEW: Final = Form(NewGallery, images=())
 CHANGE: Final = Form(GalleryChange, images=())
 
@@ -55,7 +51,7 @@ def page_asked(request: Request) -> PageFields:
 
 def nothing_asked(request: Request) -> None:
     """Nothing, for a call without fields. Raises FieldUnknown."""
-    read_fields(NoFields, query_of(request, NoFields))
+    query_of(request, NoFields)
 
 
 @router.post(

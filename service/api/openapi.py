@@ -26,7 +26,7 @@ def takes(form: Form[Any], *, header: str | None = None) -> dict[str, Any]:
     """The `openapi_extra` of a call that takes this form. header: an optional one it reads."""
     headers = [_header(header)] if header else []
     return {
-        "parameters": [*_query(form.fields), *headers],
+        "parameters": [*(_query(form.fields) if form.images else []), *headers],
         "requestBody": {
             "required": True,
             "content": {kind: {"schema": _schema(form, kind)} for kind in form.accepted},
@@ -64,7 +64,7 @@ def _query(fields: type[Fields]) -> list[dict[str, Any]]:
         {
             "name": name,
             "in": "query",
-            "required": name in _required(fields),
+            "required": False,
             "schema": _as_text(entry),
         }
         for name, entry in properties_of(fields).items()

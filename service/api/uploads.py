@@ -4,8 +4,8 @@
 - application/json: images as base64 or data URIs, fields beside them;
 - the raw bytes of one image, where a call takes one.
 
-Fields may stand in the query in every form. An image that cannot be read is an error in its place,
-so that the others of the call go on.
+The fields of a call with images may stand in the query in every form. An image that cannot be read
+is an error in its place, so that the others of the call go on.
 """
 
 import asyncio
@@ -22,11 +22,21 @@ from service.api.bodies import (
     LARGEST_FIELD_BYTES,
     Limits,
     Part,
+    declared_bytes,
     media_type,
     read_bytes,
     read_parts,
 )
-from service.api.fields import F, Given, from_text, parse_json, query_of, read_fields
+from service.api.fields import (
+    F,
+    Given,
+    NoFields,
+    from_text,
+    parse_json,
+    query_of,
+    read_fields,
+    require_known,
+)
 from service.api.problems import shown
 from service.errors import (
     BodyBroken,
@@ -34,7 +44,6 @@ from service.errors import (
     BodyUnsupported,
     FieldInvalid,
     FieldMissing,
-    FieldUnknown,
     ImageCount,
     ImageError,
     ImageIsUrl,
@@ -84,7 +93,7 @@ class Call(Generic[F]):
 
 async def read_call(request: Request, form: Form[F], limits: Limits) -> Call[F]:
     """The call's images and fields. Raises a RequestError when it is not as it should be."""
-    given = query_of(request, form.fields)
+    given = query_of(request, form.fields if form.images else NoFields)
     kind, options = media_type(request)
     if kind == JSON and options.get("charset", "utf-8").lower() in ("utf-8", "utf8"):
         return await _from_json(request, form, limits, given)
@@ -150,9 +159,8 @@ def _doorkeeper(form: Form[Any], limits: Limits) -> Callable[[str], int]:
     seen: list[str] = []
 
     def admit(name: str) -> int:
-        if name not in form.images and name not in form.fields.model_fields:
-            known = sorted((*form.fields.model_fields, *form.images))
-            raise FieldUnknown(str(shown(name)), known)
+        if name not in form.images:
+            require_known(form.fields, name, form.images)
         if name in seen and not (form.several and name in form.images):
             raise FieldInvalid(name, "given twice", "given once")
         seen.append(name)
@@ -179,8 +187,8 @@ async def _from_raw(request: Request, form: Form[F], limits: Limits, given: list
     try:
         data = await read_bytes(request, limits, limits.image_bytes)
     except BodyTooLarge:
-        declared = int(request.headers.get("content-length", limits.image_bytes + 1))
-        return Call([ImageTooManyBytes(declared, limits.image_bytes)], fields)
+        value = max(declared_bytes(request), limits.image_bytes + 1)
+        return Call([ImageTooManyBytes(value, limits.image_bytes)], fields)
     return Call([_refused_url(data) or data], fields)
 
 
