@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from service.vision.faces import Photograph
 
+STRIP_ROWS = 16  # rows made at a time, so that what lies between two steps stays in the cache
+
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -53,12 +55,18 @@ class AreaMeans:
     def grid(self, rows: Windows, columns: Windows) -> Floats:
         """The means over rows x columns, (1, 3, rows, columns), in the photograph's values."""
         left, right = int(columns.start[0]), int(columns.end[-1]) + 1
-        strips = self._sums[rows.end, left:right] - self._sums[rows.start, left:right]
-        totals = strips.take(columns.end - left, axis=1)
-        totals -= strips.take(columns.start - left, axis=1)
-        means: Floats = totals.transpose(2, 0, 1).astype(np.float32)
-        means *= rows.shares[:, None] * columns.shares
-        return means[None]
+        start, end, share = columns.start - left, columns.end - left, columns.shares
+        means = np.empty((1, 3, len(rows.start), len(start)), np.float32)
+        for top in range(0, len(rows.start), STRIP_ROWS):
+            strip = rows[top : top + STRIP_ROWS]
+            sums = self._sums[strip.end, left:right]
+            sums -= self._sums[strip.start, left:right]
+            totals = sums.take(end, axis=1)
+            totals -= sums.take(start, axis=1)
+            part = means[0, :, top : top + STRIP_ROWS]
+            part[...] = totals.transpose(2, 0, 1)
+            part *= strip.shares[:, None] * share
+        return means
 
     def crops(self, corners_N4: Integers, side: int) -> Floats:
         """Rectangles of the photograph as squares of `side`, (N, 3, side, side).
@@ -66,12 +74,14 @@ class AreaMeans:
         corners_N4: x1, y1, x2, y2, the last two excluded; inside the photograph and not empty.
         """
         x1, y1, x2, y2 = corners_N4.T
-        rows, columns = Windows.over(y1, y2, side), Windows.over(x1, x2, side)
-        y = np.concatenate([rows.start, rows.end], axis=1) * (self.width + 1)
-        x = np.concatenate([columns.start, columns.end], axis=1)
-        sums = self._sums.reshape(-1, 3).take(y[:, :, None] + x[:, None], axis=0)
-        strips = sums[:, side:] - sums[:, :side]
-        totals = strips[:, :, side:] - strips[:, :, :side]
-        means: Floats = totals.transpose(0, 3, 1, 2).astype(np.float32)
+        rows, columns = Windows.over(y1, y2, side), Windows.over(0, x2 - x1, side)
+        means = np.empty((len(corners_N4), 3, side, side), np.float32)
+        for crop, mean in enumerate(means):
+            across = slice(x1[crop], x2[crop] + 1)
+            sums = self._sums[rows.end[crop], across]
+            sums -= self._sums[rows.start[crop], across]
+            totals = sums.take(columns.end[crop], axis=1)
+            totals -= sums.take(columns.start[crop], axis=1)
+            mean[...] = totals.transpose(2, 0, 1)
         means *= (rows.shares[:, :, None] * columns.shares[:, None])[:, None]
         return means

@@ -9,8 +9,9 @@ that start one pixel early. docs/detection.md says what each one is worth.
 Boxes are float32 (N, 4) here, x1, y1, x2, y2 in pixels; only faces, at the end, have a Box.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,13 @@ OVERLAP_ON_SCALE, OVERLAP = np.float32(0.5), np.float32(0.7)
 CELL_PX, STEP_PX = 12, 2  # what one of P-Net's cells sees, and how far off the next one is
 RNET_SIDE_PX, ONET_SIDE_PX = 24, 48
 
-# How much one run takes: the networks' planes stay in a core's cache, which is faster than one run
-# over everything, and memory stays in bounds however large the photograph and many the proposals.
-TILE_PX, TILE_CELLS_ACROSS = 1 << 16, 512
-CROPS = 16
-ORDERED = 64  # boxes of one round of _distinct
+# How much is done at once. A network's planes should stay in a core's cache, which is faster than
+# one run over everything, and keeps memory in bounds however large the photograph. Pixels are made
+# ready in wider pieces than P-Net takes, since numpy likes long rows.
+TILE_CELLS = (55, 512)  # down and across
+RUN_CELLS = 95  # across, of one of P-Net's runs
+CROPS_PX = 9216  # of one of R-Net's or O-Net's runs: 16 crops or 4
+FRONT = 64  # boxes that are told apart one by one in a round of _kept
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class Cascade:
     rnet: (N, 3, 24, 24) -> scores (N,), offsets (N, 4).
     onet: (N, 3, 48, 48) -> scores (N,), offsets (N, 4), landmarks (N, 10).
     N may be 0. export/mtcnn.py says what the outputs mean.
+    map: carries out the many runs on one photograph; a thread pool's `map` does them side by side.
     """
 
     pnet: Network
     rnet: Network
     onet: Network
+    map: Callable[..., Iterable[Any]] = map
 
 
 def detect_faces(photograph: Photograph, cascade: Cascade, *, min_face_px: int = 20) -> list[Face]:
@@ -58,32 +63,37 @@ def detect_faces(photograph: Photograph, cascade: Cascade, *, min_face_px: int =
     if min_face_px < CELL_PX:
         raise ValueError(f"min_face_px is {min_face_px}; it must be at least {CELL_PX}")
     means = AreaMeans(photograph)
-    boxes = _proposed(means, cascade.pnet, min_face_px)
-    boxes = _refined(means, cascade.rnet, boxes)
-    return _concluded(means, cascade.onet, boxes)
+    boxes = _proposed(means, cascade, min_face_px)
+    boxes = _refined(means, cascade, boxes)
+    return _concluded(means, cascade, boxes)
 
 
-def _proposed(means: AreaMeans, pnet: Network, min_face_px: int) -> Floats:
+def _proposed(means: AreaMeans, cascade: Cascade, min_face_px: int) -> Floats:
     """P-Net's boxes over all scales, moved and made square."""
-    nothing = np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 4), np.float32)
     scales = _scales(min(means.height, means.width), min_face_px)
-    found = [nothing, *(_found_on_scale(means, pnet, scale) for scale in scales)]
-    boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    tiles = [tile for scale in scales for tile in _tiles(means, scale)]
+    if not tiles:
+        return np.empty((0, 4), np.float32)
+    runs = cascade.map(lambda tile: _passing_cells(means, cascade.pnet, tile), tiles)
+    by_scale = groupby(zip(tiles, runs, strict=True), key=lambda pair: pair[0].scale)
+    boxes, scores, offsets = _joined(
+        _distinct_on_scale(scale, *_joined(run for _, run in pairs)) for scale, pairs in by_scale
+    )
     kept = _distinct(boxes, scores, OVERLAP)
     return _squared(_moved(boxes[kept], offsets[kept], plus=0))
 
 
-def _refined(means: AreaMeans, rnet: Network, boxes: Floats) -> Floats:
+def _refined(means: AreaMeans, cascade: Cascade, boxes: Floats) -> Floats:
     """The boxes that R-Net keeps, moved and made square."""
-    boxes, (scores, offsets) = _looked_at(means, rnet, boxes, RNET_SIDE_PX)
+    boxes, (scores, offsets) = _looked_at(means, cascade, cascade.rnet, boxes, RNET_SIDE_PX)
     passed = np.flatnonzero(scores > RNET_SCORE)
     kept = passed[_distinct(boxes[passed], scores[passed], OVERLAP)]
     return _squared(_moved(boxes[kept], offsets[kept], plus=1))
 
 
-def _concluded(means: AreaMeans, onet: Network, boxes: Floats) -> list[Face]:
+def _concluded(means: AreaMeans, cascade: Cascade, boxes: Floats) -> list[Face]:
     """The faces that O-Net keeps, largest first."""
-    boxes, (scores, offsets, points) = _looked_at(means, onet, boxes, ONET_SIDE_PX)
+    boxes, (scores, offsets, points) = _looked_at(means, cascade, cascade.onet, boxes, ONET_SIDE_PX)
     passed = scores > ONET_SCORE
     boxes, scores, landmarks = boxes[passed], scores[passed], _landmarks(boxes, points)[passed]
     boxes = _moved(boxes, offsets[passed], plus=1)
@@ -101,6 +111,17 @@ def _face(box: Floats, score: np.float32, landmarks_52: Floats) -> Face:
 # P-Net over the pyramid
 
 
+@dataclass(frozen=True)
+class _Tile:
+    """A part of one scale for one run: its first cell, and the windows of the pixels seen."""
+
+    scale: float
+    top: int
+    left: int
+    rows: Windows
+    columns: Windows
+
+
 def _scales(side_px: int, min_face_px: int) -> Iterator[float]:
     """From the scale on which the smallest face has 12 pixels to that on which the photo has."""
     scale = CELL_PX / min_face_px
@@ -110,36 +131,44 @@ def _scales(side_px: int, min_face_px: int) -> Iterator[float]:
         scale, side = scale * PYRAMID_FACTOR, side * PYRAMID_FACTOR
 
 
-def _found_on_scale(means: AreaMeans, pnet: Network, scale: float) -> tuple[Floats, Floats, Floats]:
-    """Boxes, scores and offsets of the cells that pass on one scale and don't overlap."""
-    scores, offsets = _maps(means, pnet, scale)
-    row, column = np.nonzero(scores >= PNET_SCORE)
-    passed, moves = scores[row, column], offsets[:, row, column].T
-    corner = np.stack([column, row], axis=1).astype(np.float32) * STEP_PX + 1
-    ends = np.concatenate([corner, corner + (CELL_PX - 1)], axis=1)
-    boxes = np.floor(ends / np.float32(scale))
-    kept = _distinct(boxes, passed, OVERLAP_ON_SCALE)
-    return boxes[kept], passed[kept], moves[kept]
+def _tiles(means: AreaMeans, scale: float) -> Iterator[_Tile]:
+    """The scale in tiles that share ten pixels, for a cell depends on the 12 x 12 that it sees.
 
-
-def _maps(means: AreaMeans, pnet: Network, scale: float) -> tuple[Floats, Floats]:
-    """P-Net's scores (h, w) and offsets (4, h, w) on one scale, run in tiles.
-
-    A cell depends on the 12 x 12 pixels that it sees, so tiles that share ten pixels give to the
-    bit what one run would.
+    Together they give to the bit what one run over the scale would.
     """
     height, width = int(means.height * scale + 1), int(means.width * scale + 1)
     rows, columns = Windows.over(0, means.height, height), Windows.over(0, means.width, width)
-    scores = np.empty((_cells(height), _cells(width)), np.float32)
-    offsets = np.empty((4, *scores.shape), np.float32)
-    across = min(TILE_CELLS_ACROSS, scores.shape[1])
-    down = max(1, TILE_PX // STEP_PX // (STEP_PX * across + CELL_PX - STEP_PX))
-    for top in range(0, scores.shape[0], down):
-        for left in range(0, scores.shape[1], across):
-            tile = slice(top, top + down), slice(left, left + across)
-            run = pnet(means.grid(rows[_seen(tile[0])], columns[_seen(tile[1])]))
-            scores[tile], offsets[:, *tile] = run[0][0], run[1][0]
-    return scores, offsets
+    down, across = TILE_CELLS
+    for top in range(0, _cells(height), down):
+        for left in range(0, _cells(width), across):
+            seen = rows[_seen(top, down)], columns[_seen(left, across)]
+            yield _Tile(scale, top, left, *seen)
+
+
+def _passing_cells(means: AreaMeans, pnet: Network, tile: _Tile) -> tuple[Integers, Floats, Floats]:
+    """Row and column (N, 2), score and offsets of the tile's cells that pass."""
+    pixels = means.grid(tile.rows, tile.columns)
+    runs = []
+    for left in range(0, _cells(pixels.shape[3]), RUN_CELLS):
+        part = np.ascontiguousarray(pixels[..., _seen(left, RUN_CELLS)])
+        (scores,), (offsets,) = pnet(part)
+        row, column = np.nonzero(scores >= PNET_SCORE)
+        cells = np.stack([row + tile.top, column + (tile.left + left)], axis=1)
+        runs.append((cells, scores[row, column], offsets[:, row, column].T))
+    cells, passed, moves = _joined(runs)
+    return cells, passed, moves
+
+
+def _distinct_on_scale(
+    scale: float, cells: Integers, scores: Floats, offsets: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Boxes, scores and offsets of the cells whose boxes don't overlap much."""
+    reading = np.lexsort((cells[:, 1], cells[:, 0]))  # equal scores stay in this order
+    corner = cells[reading, ::-1].astype(np.float32) * STEP_PX + 1
+    ends = np.concatenate([corner, corner + (CELL_PX - 1)], axis=1)
+    boxes = np.floor(ends / np.float32(scale))
+    kept = _distinct(boxes, scores[reading], OVERLAP_ON_SCALE)
+    return boxes[kept], scores[reading[kept]], offsets[reading[kept]]
 
 
 def _cells(side_px: int) -> int:
@@ -147,16 +176,16 @@ def _cells(side_px: int) -> int:
     return (side_px - 1) // STEP_PX - 4
 
 
-def _seen(cells: slice) -> slice:
+def _seen(first: int, count: int) -> slice:
     """The pixels that a range of cells sees."""
-    return slice(cells.start * STEP_PX, cells.stop * STEP_PX + CELL_PX - STEP_PX)
+    return slice(STEP_PX * first, STEP_PX * (first + count) + CELL_PX - STEP_PX)
 
 
 # Boxes
 
 
 def _looked_at(
-    means: AreaMeans, network: Network, boxes: Floats, side_px: int
+    means: AreaMeans, cascade: Cascade, network: Network, boxes: Floats, side_px: int
 ) -> tuple[Floats, list[Floats]]:
     """The boxes that lie on the photograph at least in part, and the network's outputs for them."""
     corners = boxes.astype(np.int64)
@@ -164,9 +193,17 @@ def _looked_at(
     corners[:, 2:] = np.minimum(corners[:, 2:], (means.width, means.height))
     inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     corners = corners[inside]
-    starts = range(0, max(len(corners), 1), CROPS)  # without a box, one run on no crop
-    runs = [network(means.crops(corners[at : at + CROPS], side_px)) for at in starts]
-    return boxes[inside], [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+    count = CROPS_PX // side_px**2
+    runs = cascade.map(
+        lambda at: network(means.crops(corners[at : at + count], side_px)),
+        range(0, max(len(corners), 1), count),  # without a box, one run on no crop
+    )
+    return boxes[inside], _joined(runs)
+
+
+def _joined(runs: Iterable[Sequence[NDArray[Any]]]) -> list[NDArray[Any]]:
+    """The outputs of several runs, one behind the other."""
+    return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
 
 def _moved(boxes: Floats, offsets: Floats, *, plus: int) -> Floats:
@@ -213,7 +250,7 @@ def _kept(
     """
     kept = [order[:0]]
     while len(order):
-        front, order = order[:ORDERED], order[ORDERED:]
+        front, order = order[:FRONT], order[FRONT:]
         clash = overlap(boxes[front], boxes[front]) > limit
         gone, stay = np.zeros(len(front), bool), []
         for i in range(len(front)):
