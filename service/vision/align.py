@@ -1,12 +1,14 @@
 """Faces brought upright to a template by a similarity transform of five landmarks.
 
 Geometry: (x, y) in pixels, origin at the centre of the top left pixel, x right, y down; matrices
-are 2 x 3 and map photograph to crop.
+are 2 x 3, float64, and map a point of the photograph to one of the crop.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,8 @@ class Canvas:
     template_52: NDArray[np.float64]
 
 
+# ArcFace's template (Deng et al. 2019, arXiv:1801.07698): left eye, right eye, nose, left and right
+# mouth corner, left being the image's left. The wide canvas shows more around the same face.
 _ARCFACE_52 = np.array(
     [
         (38.2946, 51.6963),
@@ -35,17 +39,39 @@ IDENTITY_CANVAS = Canvas(width=112, height=112, template_52=_ARCFACE_52)
 WIDE_CANVAS = Canvas(width=112, height=136, template_52=_ARCFACE_52 * 0.68 + (18, 33))
 
 
-def similarity_transform(
-    src_52: NDArray[np.floating], dst_52: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """The least-squares similarity (Umeyama 1991) that takes src to dst, 2 x 3."""
-    raise NotImplementedError
-
-
 def align_crops(
     photograph: Photograph,
-    landmarks_N52: Sequence[NDArray[np.floating]],
+    landmarks_N52: Sequence[NDArray[Any]],
     canvas: Canvas = IDENTITY_CANVAS,
 ) -> NDArray[np.uint8]:
-    """The aligned RGB crops, uint8 (N, height, width, 3); (0, height, width, 3) without a face."""
-    raise NotImplementedError
+    """The aligned RGB crops, uint8 (N, height, width, 3); (0, height, width, 3) without a face.
+
+    landmarks_N52: five (x, y) of each face in pixels of the photograph. Bilinear; what lies outside
+    the photograph is black. One face's crop never depends on another's.
+    """
+    crops = np.zeros((len(landmarks_N52), canvas.height, canvas.width, 3), np.uint8)
+    for crop, landmarks_52 in zip(crops, landmarks_N52, strict=True):
+        matrix = similarity_transform(landmarks_52, canvas.template_52)
+        size = (canvas.width, canvas.height)
+        crop[...] = cv2.warpAffine(photograph.pixels_rgb, matrix, size, flags=cv2.INTER_LINEAR)
+    return crops
+
+
+def similarity_transform(src_52: NDArray[Any], dst_52: NDArray[Any]) -> NDArray[np.float64]:
+    """The least-squares similarity that takes src onto dst, 2 x 3: rotation, scale, translation.
+
+    Umeyama 1991, IEEE TPAMI 13(4), equations 40-43; never a reflection. Points that all coincide
+    have no rotation and no scale: they are moved alone. ValueError for a coordinate not finite.
+    """
+    src, dst = np.asarray(src_52, np.float64), np.asarray(dst_52, np.float64)
+    if not (np.isfinite(src).all() and np.isfinite(dst).all()):
+        raise ValueError("a landmark is not a finite number")
+    src_mean, dst_mean = src.mean(axis=0), dst.mean(axis=0)
+    src, dst = src - src_mean, dst - dst_mean
+    variance = (src**2).sum() / len(src)
+    if variance < 1e-12:
+        return np.hstack([np.eye(2), (dst_mean - src_mean)[:, None]])
+    u, d, vt = np.linalg.svd(dst.T @ src / len(src))
+    mirror = np.array([1.0, -1.0 if np.linalg.det(u @ vt) < 0 else 1.0])
+    linear = (d * mirror).sum() / variance * (u * mirror) @ vt
+    return np.hstack([linear, (dst_mean - linear @ src_mean)[:, None]])
