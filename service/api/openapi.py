@@ -55,7 +55,14 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
-    document["components"]["schemas"]["Problem"] = TypeAdapter(Problem).json_schema()
+    schemas = document["components"]["schemas"]
+    schemas["Problem"] = TypeAdapter(Problem).json_schema()
+    # FastAPI supposes that it validates path parameters; here any text is a valid one.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for call in (call for methods in document["paths"].values() for call in methods.values()):
+        if "HTTPValidationError" in str(call["responses"].get("422")):
+            del call["responses"]["422"]
     return document
 
 

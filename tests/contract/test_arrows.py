@@ -65,10 +65,10 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.module and node.level == 0, f"{path}: imports are written in full"
+            assert node.level == 0, f"{path}: imports are written in full"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if is_module(inner) else node.module
+                yield inner if is_module(inner) else str(node.module)
 
 
 def is_module(name: str) -> bool:
