@@ -1,0 +1,55 @@
+"""A real server process, with the models that ship, on a store of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_SERVE = (
+    "from service.app import serve; from service.settings import read_settings as r; serve(r())"
+)
+
+
+@contextmanager
+def serving(data: Path, log: Path, **settings: object) -> Iterator[str]:
+    """The address of a server that is ready. settings: by field, `workers=2` for MIEN_WORKERS."""
+    port = free_port()
+    given = {"data": data, "port": port, **settings}
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("MIEN_")},
+        **{f"MIEN_{name.upper()}": str(value) for name, value in given.items()},
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE], cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        while not is_ready(address):
+            assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def is_ready(address: str) -> bool:
+    """Whether /readyz says yes."""
+    try:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
