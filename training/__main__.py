@@ -1,7 +1,6 @@
 """python -m training: trains the shipped embedding."""
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,8 @@ def main() -> None:
     p.add_argument("--steps", type=int)
     p.add_argument("--decay-steps", type=int)
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--eager", action="store_true", help="no torch.compile (a first compile takes minutes)")
+    p.add_argument("--plain", action="store_true", help="PyTorch's own steps; no C++ compiler is needed")
     a = p.parse_args()
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(a.runs / "cache" / "inductor"))
 
     import torch
 
@@ -27,6 +25,7 @@ def main() -> None:
     from training.teacher import teacher_embeddings
 
     torch.set_num_threads(a.threads)
+    torch.set_flush_denormal(True)
     cache, people = a.runs / "cache", a.data / "identities"
     parts = [read_crops(people / f"{name}.csv", cache) for name in ("train", "unlabelled")]
     graph = a.data / "teacher" / "teacher.onnx"
@@ -38,7 +37,7 @@ def main() -> None:
     if a.decay_steps:
         recipe = replace(recipe, decay_steps=a.decay_steps)
     train(recipe, join(*parts), answers, read_crops(people / "validation.csv", cache),
-          a.runs / recipe.name, compile_blocks=not a.eager)
+          a.runs / recipe.name, fused=not a.plain)
 
 
 if __name__ == "__main__":

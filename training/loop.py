@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.data.batches import batches
 from training.data.crops import Crops
 from training.evaluate.verification import Verification, verification
+from training.fused import fused_view
 from training.losses import cosine_distillation, cosines, curricular_cosines, curricular_t
 from training.networks.ecacface import MobileFaceNet
 from training.recipes.ecacface_mobile import Recipe, rate
@@ -36,7 +38,7 @@ class State:
 
 def train(
     recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32], validation: Crops, folder: Path,
-    *, save_every_s: float = 300, validate_every: int = 500, compile_blocks: bool = True,
+    *, save_every_s: float = 300, validate_every: int = 500, fused: bool = True,
 ) -> State:
     """Trains to recipe.steps, from folder's last checkpoint where there is one; returns the end's state.
 
@@ -48,9 +50,7 @@ def train(
     state = _begin(recipe, crops, teacher_ND)
     _resume(recipe, state, folder / "last.pt")
     network = state.network.train()
-    if compile_blocks:
-        for block in (network.stem, *network.bottlenecks, network.head):
-            block.compile()
+    stepping = fused_view(network) if fused else network
     teacher, labels = torch.from_numpy(teacher_ND), torch.from_numpy(crops.labels_N)
     saved = time.monotonic()
     begun, begun_at = state.step, time.monotonic()
@@ -59,9 +59,9 @@ def train(
         if step == recipe.steps - recipe.decay_steps:
             _save(recipe, state, folder / "stable.pt")
         for group in state.optimizer.param_groups:
-            group["lr"] = rate(recipe, step)
+            group["lr"] = rate(recipe, step) * group["share"]
         chosen = torch.from_numpy(batch.indices_N)
-        embeddings = network(as_input(batch.pixels_NHWC))
+        embeddings = stepping(as_input(batch.pixels_NHWC))
         distance = cosine_distillation(embeddings, teacher[chosen])
         margin = _curricular(recipe, state, embeddings, labels[chosen])
         loss = distance + recipe.margin_weight * margin
@@ -82,7 +82,15 @@ def train(
             _save(recipe, state, folder / "last.pt")
             saved = time.monotonic()
     _save(recipe, state, folder / "last.pt")
+    keep_network(recipe, state, folder / "network.safetensors")
     return state
+
+
+def keep_network(recipe: Recipe, state: State, path: Path) -> None:
+    """The network alone, with the recipe and step in the file's metadata: what export reads."""
+    facts = {"recipe": json.dumps(asdict(recipe)), "step": json.dumps(state.step)}
+    weights = {name: tensor.contiguous() for name, tensor in state.network.state_dict().items()}
+    save_file(weights, path, metadata=facts)
 
 
 def as_input(pixels_NHWC: NDArray[np.uint8]) -> Tensor:
@@ -95,7 +103,7 @@ def embed(network: nn.Module, pixels_NHWC: NDArray[np.uint8], batch: int = 64) -
     """Unit embeddings (N, D) of crops, the network in evaluation mode meanwhile."""
     was_training = network.training
     network.eval()
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with torch.no_grad():
         parts = [network(as_input(np.array(pixels_NHWC[i : i + batch])))
                  for i in range(0, len(pixels_NHWC), batch)]
     network.train(was_training)
@@ -116,11 +124,14 @@ def _begin(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32]) -> Sta
     known = crops.labels_N >= 0
     np.add.at(centres, crops.labels_N[known], teacher_ND[known])
     weights = nn.Parameter(F.normalize(torch.from_numpy(centres)))
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1] + [weights]
+    # Adam moves every element by about the rate; those of a unit direction are small from the start.
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": recipe.weight_decay},
-         {"params": plain, "weight_decay": 0.0}], lr=recipe.learning_rate, fused=True)
+        [{"params": [p for p in network.parameters() if p.ndim > 1], "share": 1.0,
+          "weight_decay": recipe.weight_decay},
+         {"params": [p for p in network.parameters() if p.ndim <= 1], "share": 1.0,
+          "weight_decay": 0.0},
+         {"params": [weights], "share": 0.1, "weight_decay": 0.0}],
+        lr=recipe.learning_rate, fused=True)
     return State(0, network, weights, torch.zeros(()), optimizer)
 
 
