@@ -139,9 +139,10 @@ def open_everything(settings: Settings) -> Opened:
         max_batch=settings.batch_crops,
         max_waiting=_MOST_CROPS_IN_LINE,
         name=recogniser.name,
+        runners=settings.runs_at_once,
     )
     photographs = ThreadPoolExecutor(settings.photographs_at_once, "photograph")
-    store = open_gallery(settings.data, search_threads=settings.run_threads)
+    store = open_gallery(settings.data, search_threads=settings.threads)
     engine = Engine(
         detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
         embed=batcher.submit,
@@ -163,7 +164,7 @@ def open_everything(settings: Settings) -> Opened:
 
 
 def _load_models(settings: Settings) -> tuple[Artefact, Artefact]:
-    threads, device = settings.run_threads, settings.device
+    threads, device = settings.threads, settings.device
     detector = load_artefact(settings.models / settings.detection, threads=threads, device=device)
     recogniser = load_artefact(
         settings.models / settings.recognition, threads=threads, device=device

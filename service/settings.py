@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     detection: str = Field("mtcnn", pattern=r"^[\w.-]+$")
     recognition: str = Field("ecacface-mobile", pattern=r"^[\w.-]+$")
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = Field(0, ge=0, le=256)
+    threads: int = Field(1, ge=1, le=256)
     batch: int = Field(0, ge=0, le=1024)
 
     photographs: int = Field(0, ge=0, le=256)
@@ -46,11 +46,6 @@ class Settings(BaseSettings):
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
     @property
-    def run_threads(self) -> int:
-        """Threads of one run of a network: MIEN_THREADS, or the worker's share of the cores."""
-        return self.threads or self.cores_a_worker
-
-    @property
     def photographs_at_once(self) -> int:
         """Photographs decoded at once: MIEN_PHOTOGRAPHS, or the worker's share of the cores."""
         return self.photographs or self.cores_a_worker
@@ -59,10 +54,15 @@ class Settings(BaseSettings):
     def batch_crops(self) -> int:
         """Crops of one run: MIEN_BATCH, or what suits the device.
 
-        Measured on two CPUs, a crop costs a third more in a batch of 16 than alone (its planes no
-        longer fit the cache), so the CPU takes small ones.
+        Measured on one core, a crop costs a third more in a batch of 16 than alone (its planes no
+        longer fit the cache), so a CPU takes small batches.
         """
         return self.batch or {"cpu": 4, "cuda": 64}[self.device]
+
+    @property
+    def runs_at_once(self) -> int:
+        """Batches in work at once: one a core on a CPU; a GPU does one with all it has."""
+        return {"cpu": self.cores_a_worker, "cuda": 1}[self.device]
 
 
 def read_settings(**given: Any) -> Settings:

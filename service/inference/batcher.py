@@ -23,27 +23,47 @@ Array = NDArray[Any]
 
 @dataclass(eq=False)
 class _Waiter:
-    """A caller's crops, how many of them were taken into batches, and the answers so far."""
+    """A caller's crops, how many of them were taken into batches, and the answers by first crop."""
 
     crops: Array
     answer: "Future[Array]"
     taken: int = 0
-    rows: list[Array] = field(default_factory=list)
+    rows: dict[int, Array] = field(default_factory=dict)
+    failed: bool = False
 
     @property
     def left(self) -> int:
         return len(self.crops) - self.taken
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """The crops from start to stop of a waiter."""
+
+    waiter: _Waiter
+    start: int
+    stop: int
+
+    @property
+    def crops(self) -> Array:
+        return self.waiter.crops[self.start : self.stop]
+
+
 class Batcher:
     """Merges crops of concurrent callers into batches of at most `max_batch` for `run`.
 
-    run: (N, ...) -> (N, D), called from one thread, a row's answer independent of its neighbours.
-    max_waiting: crops in line at which a further caller is refused.
+    run: (N, ...) -> (N, D), a row's answer independent of its neighbours; called from `runners`
+    threads. max_waiting: crops in line at which a further caller is refused.
     """
 
     def __init__(
-        self, run: Callable[[Array], Array], *, max_batch: int, max_waiting: int, name: str
+        self,
+        run: Callable[[Array], Array],
+        *,
+        max_batch: int,
+        max_waiting: int,
+        name: str,
+        runners: int = 1,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
@@ -51,8 +71,12 @@ class Batcher:
         self._line: deque[_Waiter] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"batcher-{name}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batcher-{name}-{number}", daemon=True)
+            for number in range(runners)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -79,32 +103,32 @@ class Batcher:
         return waiter.answer
 
     def close(self) -> None:
-        """Lets nobody in any more, answers who is in line, and ends the thread."""
+        """Lets nobody in any more, answers who is in line, and ends the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _crops_in_line(self) -> int:
         return sum(waiter.left for waiter in self._line if not waiter.answer.cancelled())
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            pieces = [waiter.crops[start:stop] for waiter, start, stop in batch]
             try:
+                pieces = [piece.crops for piece in batch]
                 rows = self._run(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
                 if len(rows) != sum(map(len, pieces)):
                     raise RuntimeError(f"{len(rows)} answers for {sum(map(len, pieces))} crops")
             except Exception as failure:
-                self._fail([waiter for waiter, _, _ in batch], failure)
+                self._fail(batch, failure)
             else:
-                _hand_out(batch, rows)
+                self._hand_out(batch, rows)
 
-    def _next_batch(self) -> list[tuple[_Waiter, int, int]]:
-        """Who is in the next batch, with which of their crops; empty when closed and all done."""
-        batch: list[tuple[_Waiter, int, int]] = []
+    def _next_batch(self) -> list[_Piece]:
+        """The next crops to run; none when closed and all are taken."""
+        batch: list[_Piece] = []
         room = self._max_batch
-        unfinished: list[_Waiter] = []
         with self._changed:
             while not batch:
                 self._changed.wait_for(lambda: self._line or self._closed)
@@ -112,29 +136,33 @@ class Batcher:
                     return []
                 while self._line and room:
                     waiter = self._line.popleft()
-                    if waiter.answer.cancelled():
+                    if waiter.answer.done():  # it left, or another piece of it failed
                         continue
                     start, waiter.taken = waiter.taken, waiter.taken + min(room, waiter.left)
                     room -= waiter.taken - start
-                    batch.append((waiter, start, waiter.taken))
-                    if waiter.left:
-                        unfinished.append(waiter)
-            self._line.extend(unfinished)
+                    batch.append(_Piece(waiter, start, waiter.taken))
+            if batch[-1].waiter.left:
+                self._line.append(batch[-1].waiter)
+            if self._line:
+                self._changed.notify()
         return batch
 
-    def _fail(self, waiters: list[_Waiter], failure: Exception) -> None:
-        with self._changed:
-            self._line = deque(waiter for waiter in self._line if waiter not in waiters)
-        for waiter in waiters:
-            if waiter.answer.set_running_or_notify_cancel():
+    def _hand_out(self, batch: list[_Piece], rows: Array) -> None:
+        at = 0
+        for piece in batch:
+            waiter, count = piece.waiter, piece.stop - piece.start
+            with self._changed:
+                waiter.rows[piece.start] = rows[at : at + count]
+                whole = sum(map(len, waiter.rows.values())) == len(waiter.crops)
+            at += count
+            if whole and waiter.answer.set_running_or_notify_cancel():
+                waiter.answer.set_result(
+                    np.concatenate([r for _, r in sorted(waiter.rows.items())])
+                )
+
+    def _fail(self, batch: list[_Piece], failure: Exception) -> None:
+        for waiter in {piece.waiter for piece in batch}:
+            with self._changed:  # another runner may fail with another piece of it
+                first, waiter.failed = not waiter.failed, True
+            if first and waiter.answer.set_running_or_notify_cancel():
                 waiter.answer.set_exception(failure)
-
-
-def _hand_out(batch: list[tuple[_Waiter, int, int]], rows: Array) -> None:
-    at = 0
-    for waiter, start, stop in batch:
-        waiter.rows.append(rows[at : at + stop - start])
-        at += stop - start
-        whole = stop == len(waiter.crops)
-        if whole and waiter.answer.set_running_or_notify_cancel():
-            waiter.answer.set_result(np.concatenate(waiter.rows))

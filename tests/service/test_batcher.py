@@ -26,9 +26,11 @@ def tripled(batch: Array) -> Array:
 
 @contextmanager
 def batcher_of(
-    run: Callable[[Array], Array], *, max_batch: int = 4, max_waiting: int = 100
+    run: Callable[[Array], Array], *, max_batch: int = 4, max_waiting: int = 100, runners: int = 1
 ) -> Iterator[Batcher]:
-    batcher = Batcher(run, max_batch=max_batch, max_waiting=max_waiting, name="test")
+    batcher = Batcher(
+        run, max_batch=max_batch, max_waiting=max_waiting, name="test", runners=runners
+    )
     try:
         yield batcher
     finally:
@@ -71,12 +73,13 @@ def occupied(batcher: Batcher, gate: Gate) -> "Future[Array]":
     counts=st.lists(st.integers(1, 9), min_size=1, max_size=24),
     max_batch=st.integers(1, 7),
     leaves=st.sets(st.integers(0, 23), max_size=6),
+    runners=st.integers(1, 4),
 )
 def test_every_caller_gets_the_answers_of_their_own_crops(
-    counts: list[int], max_batch: int, leaves: set[int]
+    counts: list[int], max_batch: int, leaves: set[int], runners: int
 ) -> None:
     """Whatever the sizes, the order and whoever leaves: rows are marked with caller and place."""
-    with batcher_of(tripled, max_batch=max_batch, max_waiting=10**6) as batcher:
+    with batcher_of(tripled, max_batch=max_batch, max_waiting=10**6, runners=runners) as batcher:
         start = threading.Barrier(len(counts))
 
         def call(caller: int) -> Array | None:
@@ -178,6 +181,39 @@ def test_a_failure_reaches_every_waiter_of_its_batch_and_nobody_else() -> None:
             with pytest.raises(RuntimeError, match="broken"):
                 waiter.result(timeout=30)
         assert after.result(timeout=30).tolist() == [[3.0]]
+
+
+def test_runners_share_a_crowd_and_its_rows_stay_in_order() -> None:
+    """The second half of a caller's crops is answered before the first."""
+    halves = {0.0: threading.Event(), 4.0: threading.Event()}
+    entered = threading.Semaphore(0)
+
+    def run(batch: Array) -> Array:
+        entered.release()
+        assert halves[batch[0, 0]].wait(30)
+        return tripled(batch)
+
+    with batcher_of(run, max_batch=4, runners=2) as batcher:
+        crowd = batcher.submit(crops(*range(8)))
+        for _ in range(2):
+            assert entered.acquire(timeout=30)
+        halves[4.0].set()
+        halves[0.0].set()
+        assert crowd.result(timeout=30).ravel().tolist() == [3.0 * i for i in range(8)]
+
+
+def test_a_caller_whose_pieces_all_fail_is_told_once() -> None:
+    both = threading.Barrier(2)
+
+    def run(batch: Array) -> Array:
+        both.wait(30)
+        raise RuntimeError("broken")
+
+    with batcher_of(run, max_batch=1, runners=2) as batcher:
+        with pytest.raises(RuntimeError, match="broken"):
+            batcher.submit(crops(1, 2)).result(timeout=30)
+        with pytest.raises(RuntimeError, match="broken"):
+            batcher.submit(crops(3, 4)).result(timeout=30)
 
 
 def test_a_network_that_answers_too_few_rows_fails_its_waiters() -> None:

@@ -69,7 +69,8 @@ def test_cores_are_shared_out_among_workers_and_every_worker_has_one() -> None:
     cores = Settings().cores_a_worker
     assert cores >= 1
     assert Settings(workers=256).cores_a_worker == max(1, cores // 256)
-    assert Settings(threads=3).run_threads == 3
+    assert Settings().runs_at_once == cores
+    assert Settings(device="cuda").runs_at_once == 1
     assert Settings(photographs=5).photographs_at_once == 5
 
 
