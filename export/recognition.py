@@ -1,13 +1,14 @@
 """A trained network becomes the artefact that the service serves: one graph, manifest and card.
 
-    python -m export.recognition graph WEIGHTS.safetensors service/models/ecacface-mobile --crops CSV
-    python -m training evaluate service/models/ecacface-mobile/model.onnx --out FIGURES.json
-    python -m export.recognition card WEIGHTS.safetensors service/models/ecacface-mobile FIGURES.json
+    python -m export.recognition graph WEIGHTS.safetensors service/models/ecacface-mobile --crops
+    CSV python -m training evaluate service/models/ecacface-mobile/model.onnx --out FIGURES.json
+    python -m export.recognition card WEIGHTS.safetensors service/models/ecacface-mobile
+    FIGURES.json
 
-The graph takes uint8 crops and gives unit embeddings; normalisation is inside. It is written only if
-ONNX Runtime's answers are those of PyTorch, at several batch sizes and whatever a row's neighbours are.
-The card's figures are then measured on that graph, and on no other: its hash is in both.
-"""
+The graph takes uint8 crops and gives unit embeddings; normalisation is inside. It is written only
+if ONNX Runtime's answers are those of PyTorch, at several batch sizes and whatever a row's
+neighbours are. The card's figures are then measured on that graph, and on no other: its hash is in
+both."""
 
 import argparse
 import copy
@@ -37,14 +38,14 @@ COSINE = 0.99999
 class Deployed(nn.Module):
     """A recognition network behind the graph contract.
 
-    crops uint8 (n, 112, 112, 3) RGB -> embeddings float32 (n, D), unit length. The copy inside is in
-    evaluation mode, each PReLU written relu(x) - a relu(-x), which ONNX Runtime runs two to three times
-    as fast as its own PRelu.
-    """
+    crops uint8 (n, 112, 112, 3) RGB -> embeddings float32 (n, D), unit length. The copy inside is
+    in evaluation mode, each PReLU written relu(x) - a relu(-x), which ONNX Runtime runs two to
+    three times as fast as its own PRelu."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = _with_plain_prelu(copy.deepcopy(network)).eval()
+        self.network = _with_plain_prelu(copy.deepcopy(network))
+        self.eval()
 
     def forward(self, crops: Tensor) -> Tensor:
         pixels = crops.permute(0, 3, 1, 2).float()
@@ -74,9 +75,8 @@ def recognition_graph(network: nn.Module, crops: NDArray[np.uint8]) -> bytes:
     """The network as a serialised ONNX graph, proven on the crops.
 
     crops: uint8 (n, 112, 112, 3), n >= 4, real ones. Raises ValueError where the graph and PyTorch
-    differ (cosine under 0.99999 at batch 1, 2 or n), where a permutation of the rows changes a row, or
-    where a batch differs from its rows alone.
-    """
+    differ (cosine under 0.99999 at batch 1, 2 or n), where a permutation of the rows changes a row,
+    or where a batch differs from its rows alone."""
     deployed = Deployed(network)
     program = torch.onnx.export(
         deployed,
@@ -187,8 +187,8 @@ def facts_of_ecacface(run: dict[str, Any]) -> dict[str, Any]:
     """What the manifest says of ecacface-mobile beside what is measured. run: see read_weights."""
     return {
         "name": "ecacface-mobile",
-        "summary": "Embeddings of aligned faces: ECACFace (ESCA attention in each of MobileFaceNet's 15 "
-        "bottlenecks, CurricularFace), distilled from a teacher's answers.",
+        "summary": "Embeddings of aligned faces: ECACFace (ESCA attention in each of "
+        "MobileFaceNet's 15 bottlenecks, CurricularFace), distilled from a teacher's answers.",
         "task": "recognition",
         "space": f"ecacface-mobile/{SPACE_VERSION}",
         "licence": "the code that made them is Apache-2.0; of the weights see `terms`",
@@ -197,8 +197,8 @@ def facts_of_ecacface(run: dict[str, Any]) -> dict[str, Any]:
             "The training photographs (CelebA, PINS, VGGFace2, UTKFace) are for non-commercial "
             "research, and the teacher's own training data is unknown: use these weights for "
             "research and evaluation.",
-            "With licensed data: the same commands on your own crops and teacher make weights whose "
-            "terms are yours.",
+            "With licensed data: the same commands on your own crops and teacher make weights "
+            "whose terms are yours.",
         ],
         "data": {
             "labelled": "29,363 aligned crops of 1,041 people (CelebA's test part and photographs "
@@ -214,8 +214,8 @@ def facts_of_ecacface(run: dict[str, Any]) -> dict[str, Any]:
         "limits": [
             "Distilled from one small teacher on few people: see metrics for what that gives.",
             "Error rates by age, sex or ethnicity have not been measured.",
-            "The calibration's people are mostly celebrities photographed at events; measure on your "
-            "own people before a decision matters.",
+            "The calibration's people are mostly celebrities photographed at events; measure on "
+            "your own people before a decision matters.",
         ],
     }
 

@@ -1,7 +1,7 @@
 """A faster view of a network for training on a CPU: normalisation and PReLU as one compiled step.
 
-The view shares every parameter and buffer with the network, so the network is what is saved, evaluated
-and exported; it never knows. Needs a C++ compiler; the first use compiles for a minute.
+The view shares every parameter and buffer with the network, so the network is what is saved,
+evaluated and exported; it never knows. Needs a C++ compiler; the first use compiles for a minute.
 """
 
 import copy
@@ -55,7 +55,9 @@ class _NormPReLU(nn.Module):
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, slope: Tensor, norm: Any) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, slope: Tensor, norm: Any
+    ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         out, mean, invstd = _compiled().forward(
             x, gamma, beta, slope, norm.running_mean, norm.running_var, norm.momentum, norm.eps

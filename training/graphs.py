@@ -1,4 +1,5 @@
-"""Any ONNX graph of the recognition contract, ours or a peer's, asked for embeddings; onnxruntime's home here."""
+"""Any ONNX graph of the recognition contract, ours or a peer's, asked for embeddings; onnxruntime's
+home here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def open_graph(path: Path, *, threads: int = 2) -> Embed:
-    """A function from crops uint8 (n, 112, 112, 3) RGB to embeddings float32 (n, D), unit length."""
+    """A function from crops uint8 (n, 112, 112, 3) RGB to embeddings float32 (n, D), unit
+    length."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # The blocked-layout kernels of the highest level took three times as long on one AVX-512 machine.
+    # The blocked-layout kernels of the highest level took three times as long on one AVX-512
+    # machine.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0].name

@@ -1,4 +1,5 @@
-"""The way of a batch: crops and the teacher's answers -> embeddings -> losses -> step -> checkpoint."""
+"""The way of a batch: crops and the teacher's answers -> embeddings -> losses -> step ->
+checkpoint."""
 
 import json
 import os
@@ -21,13 +22,15 @@ from training.losses import cosine_distillation, cosines, curricular_cosines, cu
 from training.networks.ecacface import MobileFaceNet
 from training.recipes.ecacface_mobile import Recipe, rate
 
-# Not a part of what a run learns from a step: a run may be made longer while its rate has not fallen yet.
+# Not a part of what a run learns from a step: a run may be made longer while its rate has not
+# fallen yet.
 LENGTH = ("steps", "decay_steps")
 
 
 @dataclass
 class State:
-    """All that a checkpoint holds. t: CurricularFace's scalar; weights_CD: the classes' directions."""
+    """All that a checkpoint holds. t: CurricularFace's scalar; weights_CD: the classes'
+    directions."""
 
     step: int
     network: MobileFaceNet
@@ -37,15 +40,22 @@ class State:
 
 
 def train(
-    recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32], validation: Crops, folder: Path,
-    *, save_every_s: float = 300, validate_every: int = 500, fused: bool = True,
+    recipe: Recipe,
+    crops: Crops,
+    teacher_ND: NDArray[np.float32],
+    validation: Crops,
+    folder: Path,
+    *,
+    save_every_s: float = 300,
+    validate_every: int = 500,
+    fused: bool = True,
 ) -> State:
-    """Trains to recipe.steps, from folder's last checkpoint where there is one; returns the end's state.
+    """Trains to recipe.steps, from folder's last checkpoint where there is one; returns the end's
+    state.
 
-    teacher_ND: unit float32, row i for crop i. Writes last.pt (every save_every_s seconds and at the
-    end), stable.pt (when the rate begins to fall) and log.jsonl into folder. Raises ValueError for a
-    checkpoint of another recipe and for a loss that is not finite, naming the step.
-    """
+    teacher_ND: unit float32, row i for crop i. Writes last.pt (every save_every_s seconds and at
+    the end), stable.pt (when the rate begins to fall) and log.jsonl into folder. Raises ValueError
+    for a checkpoint of another recipe and for a loss that is not finite, naming the step."""
     folder.mkdir(parents=True, exist_ok=True)
     state = _begin(recipe, crops, teacher_ND)
     _resume(recipe, state, folder / "last.pt")
@@ -54,8 +64,9 @@ def train(
     teacher, labels = torch.from_numpy(teacher_ND), torch.from_numpy(crops.labels_N)
     saved = time.monotonic()
     begun, begun_at = state.step, time.monotonic()
-    for step, batch in batches(crops.pixels_NHWC, size=recipe.batch, start=state.step,
-                               stop=recipe.steps, seed=recipe.seed):
+    for step, batch in batches(
+        crops.pixels_NHWC, size=recipe.batch, start=state.step, stop=recipe.steps, seed=recipe.seed
+    ):
         if step == recipe.steps - recipe.decay_steps:
             _save(recipe, state, folder / "stable.pt")
         for group in state.optimizer.param_groups:
@@ -66,16 +77,24 @@ def train(
         margin = _curricular(recipe, state, embeddings, labels[chosen])
         loss = distance + recipe.margin_weight * margin
         if not torch.isfinite(loss):
-            raise ValueError(f"{recipe.name}: the loss of step {step} is {loss.item()}; "
-                             f"{folder / 'last.pt'} holds the last good state")
+            raise ValueError(
+                f"{recipe.name}: the loss of step {step} is {loss.item()}; "
+                f"{folder / 'last.pt'} holds the last good state"
+            )
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()
         state.step = step + 1
         if state.step % 50 == 0:
-            _log(folder, step=state.step, rate=rate(recipe, step), distance=distance.item(),
-                 margin=margin.item(), t=state.t.item(),
-                 images_a_s=(state.step - begun) * recipe.batch / (time.monotonic() - begun_at))
+            _log(
+                folder,
+                step=state.step,
+                rate=rate(recipe, step),
+                distance=distance.item(),
+                margin=margin.item(),
+                t=state.t.item(),
+                images_a_s=(state.step - begun) * recipe.batch / (time.monotonic() - begun_at),
+            )
         if state.step % validate_every == 0 or state.step == recipe.steps:
             _log(folder, step=state.step, **asdict(validate(network, validation)))
         if time.monotonic() - saved > save_every_s:
@@ -99,13 +118,17 @@ def as_input(pixels_NHWC: NDArray[np.uint8]) -> Tensor:
     return pixels.float().sub_(127.5).div_(127.5)
 
 
-def embed(network: nn.Module, pixels_NHWC: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float32]:
+def embed(
+    network: nn.Module, pixels_NHWC: NDArray[np.uint8], batch: int = 64
+) -> NDArray[np.float32]:
     """Unit embeddings (N, D) of crops, the network in evaluation mode meanwhile."""
     was_training = network.training
     network.eval()
     with torch.no_grad():
-        parts = [network(as_input(np.array(pixels_NHWC[i : i + batch])))
-                 for i in range(0, len(pixels_NHWC), batch)]
+        parts = [
+            network(as_input(np.array(pixels_NHWC[i : i + batch])))
+            for i in range(0, len(pixels_NHWC), batch)
+        ]
     network.train(was_training)
     return F.normalize(torch.cat(parts)).numpy()
 
@@ -124,14 +147,25 @@ def _begin(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32]) -> Sta
     known = crops.labels_N >= 0
     np.add.at(centres, crops.labels_N[known], teacher_ND[known])
     weights = nn.Parameter(F.normalize(torch.from_numpy(centres)))
-    # Adam moves every element by about the rate; those of a unit direction are small from the start.
+    # Adam moves every element by about the rate; those of a unit direction are small from the
+    # start.
     optimizer = torch.optim.AdamW(
-        [{"params": [p for p in network.parameters() if p.ndim > 1], "share": 1.0,
-          "weight_decay": recipe.weight_decay},
-         {"params": [p for p in network.parameters() if p.ndim <= 1], "share": 1.0,
-          "weight_decay": 0.0},
-         {"params": [weights], "share": 0.1, "weight_decay": 0.0}],
-        lr=recipe.learning_rate, fused=True)
+        [
+            {
+                "params": [p for p in network.parameters() if p.ndim > 1],
+                "share": 1.0,
+                "weight_decay": recipe.weight_decay,
+            },
+            {
+                "params": [p for p in network.parameters() if p.ndim <= 1],
+                "share": 1.0,
+                "weight_decay": 0.0,
+            },
+            {"params": [weights], "share": 0.1, "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate,
+        fused=True,
+    )
     return State(0, network, weights, torch.zeros(()), optimizer)
 
 
@@ -148,9 +182,17 @@ def _curricular(recipe: Recipe, state: State, embeddings_BD: Tensor, labels_B: T
 
 def _save(recipe: Recipe, state: State, path: Path) -> None:
     part = path.with_suffix(".part")
-    torch.save({"recipe": asdict(recipe), "step": state.step, "network": state.network.state_dict(),
-                "weights": state.weights_CD.data, "t": state.t,
-                "optimizer": state.optimizer.state_dict()}, part)
+    torch.save(
+        {
+            "recipe": asdict(recipe),
+            "step": state.step,
+            "network": state.network.state_dict(),
+            "weights": state.weights_CD.data,
+            "t": state.t,
+            "optimizer": state.optimizer.state_dict(),
+        },
+        part,
+    )
     with part.open("rb") as written:
         os.fsync(written.fileno())
     part.replace(path)
@@ -166,8 +208,10 @@ def _resume(recipe: Recipe, state: State, path: Path) -> None:
         raise ValueError(f"{path} is of another recipe: {', '.join(other)} differ")
     fallen = kept["step"] > theirs["steps"] - theirs["decay_steps"]
     if fallen and any(ours[k] != theirs[k] for k in LENGTH):
-        raise ValueError(f"{path} was saved at step {kept['step']}, when its rate had begun to fall; "
-                         f"to go on for longer, put stable.pt in its place")
+        raise ValueError(
+            f"{path} was saved at step {kept['step']}, when its rate had begun to fall; "
+            f"to go on for longer, put stable.pt in its place"
+        )
     state.network.load_state_dict(kept["network"])
     state.weights_CD.data.copy_(kept["weights"])
     state.t = kept["t"]

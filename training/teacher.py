@@ -1,4 +1,5 @@
-"""A teacher's answers: embeddings of crops by any ONNX graph of the recognition contract, kept on disk.
+"""A teacher's answers: embeddings of crops by any ONNX graph of the recognition contract, kept on
+disk.
 
 Distillation learns from these answers alone; the teacher's weights are never read.
 """
@@ -19,9 +20,9 @@ def teacher_embeddings(
 ) -> NDArray[np.float32]:
     """Unit embeddings float32 (N, D), each of the sum over a crop and its mirror image.
 
-    The mean of both views is the better answer (the usual flip augmentation of verification), so it is
-    what a student should give for either view. cache: a folder; the file is named by the graph's and the
-    crops' hash, and grows in steps, so that an interrupted run goes on where it stopped.
+    The mean of both views is the better answer (the usual flip augmentation of verification), so it
+    is what a student should give for either view. cache: a folder; the file is named by the graph's
+    and the crops' hash, and grows in steps, so that an interrupted run goes on where it stopped.
     """
     kept = cache / f"teacher-{_digest(graph.read_bytes())}-{_fingerprint(pixels_NHWC)}.npy"
     if kept.exists():

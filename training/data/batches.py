@@ -50,9 +50,8 @@ def _indices(count: int, size: int, step: int, seed: int) -> NDArray[np.int64]:
 def augment(crop_rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """The crop mirrored half of the time, and sometimes as the service may meet it.
 
-    Landmarks a little off (a small similarity), another light, few pixels, JPEG's blocks, no colour.
-    Mild on purpose: the teacher's answer is that for the untouched crop.
-    """
+    Landmarks a little off (a small similarity), another light, few pixels, JPEG's blocks, no
+    colour. Mild on purpose: the teacher's answer is that for the untouched crop."""
     if rng.random() < 0.5:
         crop_rgb = crop_rgb[:, ::-1]
     if rng.random() < 0.3:
@@ -64,15 +63,19 @@ def augment(crop_rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np
     if rng.random() < 0.1:
         height, width = crop_rgb.shape[:2]
         small = rng.integers(width // 4, width)
-        shrunk = cv2.resize(np.ascontiguousarray(crop_rgb), (small, small * height // width),
-                            interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(
+            np.ascontiguousarray(crop_rgb),
+            (small, small * height // width),
+            interpolation=cv2.INTER_AREA,
+        )
         crop_rgb = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.1:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 80))]
         crop_rgb = cv2.imdecode(cv2.imencode(".jpg", crop_rgb, quality)[1], cv2.IMREAD_COLOR)
     if rng.random() < 0.05:
-        crop_rgb = cv2.cvtColor(cv2.cvtColor(np.ascontiguousarray(crop_rgb), cv2.COLOR_RGB2GRAY),
-                                cv2.COLOR_GRAY2RGB)
+        crop_rgb = cv2.cvtColor(
+            cv2.cvtColor(np.ascontiguousarray(crop_rgb), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB
+        )
     return crop_rgb
 
 
@@ -82,5 +85,6 @@ def _moved(crop_rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
         (width / 2, height / 2), rng.uniform(-8, 8), rng.uniform(0.93, 1.07)
     )
     turn[:, 2] += rng.uniform(-3, 3, 2)
-    return cv2.warpAffine(crop_rgb, turn, (width, height), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REFLECT)
+    return cv2.warpAffine(
+        crop_rgb, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )

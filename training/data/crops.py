@@ -1,12 +1,14 @@
 """Aligned crops as arrays: decoded once from a zip or a folder, then mapped from disk into memory.
 
-A set is a csv (`path,person,...`; an empty person means unlabelled) beside a zip or folder of images of
-one size. Decoding 29,000 crops takes under a minute, so it is done once and kept as one uint8 array.
-"""
+A set is a csv (`path,person,...`; an empty person means unlabelled) beside a zip or folder of
+images of one size. Decoding 29,000 crops takes under a minute, so it is done once and kept as one
+uint8 array."""
 
 import csv
 import os
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +38,8 @@ def read_crops(csv_path: Path, cache: Path) -> Crops:
     """The crops that csv_path lists, from the zip or folder of the same stem beside it.
 
     cache: a folder for the decoded array; it is made anew when the csv or the images are newer.
-    Raises FileNotFoundError where neither zip nor folder is there, ValueError (naming the file and the
-    path) for an image that is missing, broken or of another size than the first.
-    """
+    Raises FileNotFoundError where neither zip nor folder is there, ValueError (naming the file and
+    the path) for an image that is missing, broken or of another size than the first."""
     rows = list(csv.DictReader(csv_path.open(newline="")))
     paths = [row["path"] for row in rows]
     people = sorted({row["person"] for row in rows if row["person"]})
@@ -59,8 +60,9 @@ def join(*sets: Crops) -> Crops:
 
 
 def _decoded(csv_path: Path, paths: list[str], cache: Path) -> NDArray[np.uint8]:
-    source = next((p for p in (csv_path.with_suffix(".zip"), csv_path.with_suffix(""))
-                   if p.exists()), None)
+    source = next(
+        (p for p in (csv_path.with_suffix(".zip"), csv_path.with_suffix("")) if p.exists()), None
+    )
     if source is None:
         raise FileNotFoundError(f"{csv_path}: neither {csv_path.stem}.zip nor a folder beside it")
     kept = cache / f"{csv_path.parent.name}-{csv_path.stem}.npy"
@@ -69,7 +71,9 @@ def _decoded(csv_path: Path, paths: list[str], cache: Path) -> NDArray[np.uint8]
         _decode(source, paths, kept)
     pixels = np.load(kept, mmap_mode="r")
     if len(pixels) != len(paths):
-        raise ValueError(f"{kept}: {len(pixels)} crops, but {csv_path} lists {len(paths)}; remove it")
+        raise ValueError(
+            f"{kept}: {len(pixels)} crops, but {csv_path} lists {len(paths)}; remove it"
+        )
     return pixels
 
 
@@ -78,7 +82,7 @@ def _decode(source: Path, paths: list[str], kept: Path) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}.part")
     out: NDArray[np.uint8] | None = None
-    with _opener(source) as read:
+    with _reader(source) as read:
         for i, path in enumerate(paths):
             bgr = cv2.imdecode(np.frombuffer(read(path), np.uint8), cv2.IMREAD_COLOR)
             if bgr is None:
@@ -95,16 +99,11 @@ def _decode(source: Path, paths: list[str], kept: Path) -> None:
     part.replace(kept)
 
 
-class _opener:
-    """Reads a name's bytes from a zip or a folder."""
-
-    def __init__(self, source: Path) -> None:
-        self.source = source
-        self.zip = zipfile.ZipFile(source) if source.suffix == ".zip" else None
-
-    def __enter__(self):
-        return self.zip.read if self.zip else lambda name: (self.source / name).read_bytes()
-
-    def __exit__(self, *_: object) -> None:
-        if self.zip:
-            self.zip.close()
+@contextmanager
+def _reader(source: Path) -> Iterator[Callable[[str], bytes]]:
+    """A function from a name to its bytes, in a zip or a folder."""
+    if source.suffix == ".zip":
+        with zipfile.ZipFile(source) as packed:
+            yield packed.read
+    else:
+        yield lambda name: (source / name).read_bytes()

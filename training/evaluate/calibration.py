@@ -1,4 +1,5 @@
-"""Measures a calibration: FMR and FNMR over similarity, with intervals from a bootstrap over people."""
+"""Measures a calibration: FMR and FNMR over similarity, with intervals from a bootstrap over
+people."""
 
 from typing import Any
 
@@ -10,21 +11,25 @@ RULE_OF = 30  # Doddington: fewer errors than 30 do not carry a rate
 
 
 def measure_calibration(
-    embeddings_ND: NDArray[np.float32], labels_N: NDArray[np.int64], *, rounds: int = 400, seed: int = 0
+    embeddings_ND: NDArray[np.float32],
+    labels_N: NDArray[np.int64],
+    *,
+    rounds: int = 400,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """The manifest's `calibration` block, as service.decision.Calibration reads it.
 
-    embeddings_ND: unit length. labels_N: each crop's person, in [0, people). All pairs of crops count,
-    each once. In each bootstrap round people are drawn with replacement and every pair counts by the
-    product of its people's draws (a mated pair by its person's), since pairs of the same people are not
-    independent. Bounds are the 2.5th and 97.5th percentile of the rounds.
-    """
+    embeddings_ND: unit length. labels_N: each crop's person, in [0, people). All pairs of crops
+    count, each once. In each bootstrap round people are drawn with replacement and every pair
+    counts by the product of its people's draws (a mated pair by its person's), since pairs of the
+    same people are not independent. Bounds are the 2.5th and 97.5th percentile of the rounds."""
     edges = np.arange(-1, 1 + STEP / 2, STEP)
     mated_PG, non_mated_QG, pairs_Q2 = _counts(embeddings_ND, labels_N, edges)
     people = len(mated_PG)
     rng = np.random.default_rng(seed)
-    weights = np.concatenate([np.ones((1, people)),
-                              rng.multinomial(people, np.full(people, 1 / people), rounds)])
+    weights = np.concatenate(
+        [np.ones((1, people)), rng.multinomial(people, np.full(people, 1 / people), rounds)]
+    )
     fnmr_RG = 1 - _accepted(weights, mated_PG)
     pair_weights = weights[:, pairs_Q2[:, 0]] * weights[:, pairs_Q2[:, 1]]
     fmr_RG = _accepted(pair_weights, non_mated_QG)
@@ -38,8 +43,11 @@ def measure_calibration(
         for suffix, column in (("", rates[0]), ("_low", low), ("_high", high)):
             curve[name + suffix] = column[kept]
     return {
-        "people": people, "crops": len(labels_N), "mated_pairs": int(mated_PG.sum()),
-        "non_mated_pairs": int(non_mated_QG.sum()), "bootstrap_rounds": rounds,
+        "people": people,
+        "crops": len(labels_N),
+        "mated_pairs": int(mated_PG.sum()),
+        "non_mated_pairs": int(non_mated_QG.sum()),
+        "bootstrap_rounds": rounds,
         "smallest_fmr": float(f"{fmr_RG[0][supported]:.4g}"),
         "curve": {k: [float(f"{v:.4g}") for v in column] for k, column in curve.items()},
     }
@@ -48,7 +56,8 @@ def measure_calibration(
 def _counts(
     embeddings_ND: NDArray[np.float32], labels_N: NDArray[np.int64], edges: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Histograms of similarity: mated a person (P, G), non-mated a pair of people (Q, G), the pairs."""
+    """Histograms of similarity: mated a person (P, G), non-mated a pair of people (Q, G), the
+    pairs."""
     people = int(labels_N.max()) + 1
     groups = [embeddings_ND[labels_N == p] for p in range(people)]
     histogram = lambda s: np.histogram(np.clip(s, -1, 1 - 1e-9), edges)[0]  # noqa: E731

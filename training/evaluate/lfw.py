@@ -1,8 +1,7 @@
 """LFW's view 2: 6,000 pairs in ten folds, on crops aligned by the set's own landmarks.
 
-A test set: nothing is trained or chosen on it. The protocol is that of the LFW page (Huang et al. 2007):
-a fold's pairs are judged at the threshold that is best on the nine others.
-"""
+A test set: nothing is trained or chosen on it. The protocol is that of the LFW page (Huang et al.
+2007): a fold's pairs are judged at the threshold that is best on the nine others."""
 
 import csv
 import zipfile
@@ -31,7 +30,8 @@ class Pairs:
 
 
 def read_pairs(path: Path) -> Pairs:
-    """pairs.txt: after a header, 300 mated (name i j) and 300 non-mated (name i name j) lines a fold.
+    """pairs.txt: after a header, 300 mated (name i j) and 300 non-mated (name i name j) lines a
+    fold.
 
     Raises ValueError, naming the line, for one of another form.
     """
@@ -39,14 +39,21 @@ def read_pairs(path: Path) -> Pairs:
     for number, line in enumerate(path.read_text().splitlines()[1:], 2):
         words = line.split()
         if len(words) not in (3, 4):
-            raise ValueError(f"{path}, line {number}: three or four words are expected, not {line!r}")
+            raise ValueError(
+                f"{path}, line {number}: three or four words are expected, not {line!r}"
+            )
         first, second = (words[0], words[1]), (words[0] if len(words) == 3 else words[2], words[-1])
-        rows.append((*(f"{who}/{who}_{int(n):04d}.jpg" for who, n in (first, second)), len(words) == 3))
+        rows.append(
+            (*(f"{who}/{who}_{int(n):04d}.jpg" for who, n in (first, second)), len(words) == 3)
+        )
     names = sorted({name for a, b, _ in rows for name in (a, b)})
     place = {name: i for i, name in enumerate(names)}
     return Pairs(
-        names, np.array([place[a] for a, _, _ in rows]), np.array([place[b] for _, b, _ in rows]),
-        np.array([same for *_, same in rows]), np.arange(len(rows)) // PAIRS_A_FOLD,
+        names,
+        np.array([place[a] for a, _, _ in rows]),
+        np.array([place[b] for _, b, _ in rows]),
+        np.array([same for *_, same in rows]),
+        np.arange(len(rows)) // PAIRS_A_FOLD,
     )
 
 
@@ -54,8 +61,10 @@ def read_crops(folder: Path, names: list[str]) -> NDArray[np.uint8]:
     """Aligned crops uint8 (N, 112, 112, 3) RGB of photos.zip, by landmarks.csv."""
     keys = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4", "x5", "y5")
     with (folder / "landmarks.csv").open(newline="") as rows:
-        landmarks = {row["path"]: np.array([float(row[k]) for k in keys]).reshape(5, 2)
-                     for row in csv.DictReader(rows)}
+        landmarks = {
+            row["path"]: np.array([float(row[k]) for k in keys]).reshape(5, 2)
+            for row in csv.DictReader(rows)
+        }
     crops = np.empty((len(names), 112, 112, 3), np.uint8)
     with zipfile.ZipFile(folder / "photos.zip") as photos:
         for i, name in enumerate(names):
@@ -100,8 +109,11 @@ def bootstrap_interval(
     mated, other = similarity_P[same_P], similarity_P[~same_P]
     labels = np.concatenate([np.ones(len(mated), bool), np.zeros(len(other), bool)])
     draws = [
-        tar_at_far(np.concatenate([rng.choice(mated, len(mated)), rng.choice(other, len(other))]),
-                   labels, far)
+        tar_at_far(
+            np.concatenate([rng.choice(mated, len(mated)), rng.choice(other, len(other))]),
+            labels,
+            far,
+        )
         for _ in range(rounds)
     ]
     low, high = np.quantile(draws, (0.025, 0.975))

@@ -1,9 +1,9 @@
-"""ECACFace's MobileFaceNet: ESCA attention in every bottleneck (the loss, CurricularFace, is in losses.py).
+"""ECACFace's MobileFaceNet: ESCA attention in every bottleneck (the loss, CurricularFace, is in
+losses.py).
 
-The paper's Table 1 puts the attention into each of the 15 bottlenecks; where it stands inside one is
-read as the slot of SE in IR-SE: after the last normalisation of the residual branch, before the sum.
-Shapes: B images, C channels, H x W positions.
-"""
+The paper's Table 1 puts the attention into each of the 15 bottlenecks; where it stands inside one
+is read as the slot of SE in IR-SE: after the last normalisation of the residual branch, before the
+sum. Shapes: B images, C channels, H x W positions."""
 
 import math
 
@@ -15,7 +15,8 @@ EMBEDDING = 512
 
 
 class ECA(nn.Module):
-    """Efficient channel attention: a gate a channel, from a 1-D convolution over the pooled channels.
+    """Efficient channel attention: a gate a channel, from a 1-D convolution over the pooled
+    channels.
 
     Kernel size odd(|log2(C) / 2 + 1/2|), no bias (ECA-Net, arXiv:1910.03151, equation 12).
     """
@@ -36,36 +37,28 @@ class ECA(nn.Module):
 
 
 class ESCA(nn.Module):
-    """z = ECA(x), then z * sigmoid(f2([AvgPool3x3(z), MaxPool3x3(z)])): ECACFace, equations 1 and 2.
+    """z = ECA(x), then z * sigmoid(f2([AvgPool3x3(z), MaxPool3x3(z)])): ECACFace, equations 1 and
+    2.
 
-    Pools have stride 1 and zero padding that the mean counts; f2 is a 3x3 convolution 2C -> 1 without
-    bias, one weight a position. It is computed without the concatenated 2C maps: a 3x3 convolution to
-    one channel is a 1x1 convolution to nine (one a tap) followed by nine shifts, and the mean, being
-    linear, can be taken of the nine maps in place of the C. The result is the same, border included.
-    """
+    Pools have stride 1 and zero padding that the mean counts; f2 is a 3x3 convolution 2C -> 1
+    without bias, one weight a position. It is computed without the concatenated 2C maps: a 3x3
+    convolution to one channel is a 1x1 convolution to nine (one a tap) followed by nine shifts, and
+    the mean, being linear, can be taken of the nine maps in place of the C. The result is the same,
+    border included."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.eca = ECA(channels)
         self.f2 = nn.Conv2d(2 * channels, 1, 3, padding=1, bias=False)
+        # Map 3i + j of nine, shifted by (1 - i, 1 - j); their sum, zeros coming in from outside.
+        self.register_buffer("shifts", torch.eye(9).view(1, 9, 3, 3), persistent=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         z = self.eca(x_BCHW)
         mean_taps, max_taps = self.f2.weight[0].flatten(1).t()[..., None, None].chunk(2, dim=1)
         maps_B9HW = F.avg_pool2d(F.conv2d(z, mean_taps), 3, 1, 1)
         maps_B9HW = maps_B9HW + F.conv2d(F.max_pool2d(z, 3, 1, 1), max_taps)
-        return z * torch.sigmoid(_sum_of_taps(maps_B9HW))
-
-
-def _sum_of_taps(maps_B9HW: Tensor) -> Tensor:
-    """(B, 1, H, W): map 3i + j shifted by (i - 1, j - 1), zeros coming in, summed over the nine."""
-    height, width = maps_B9HW.shape[2:]
-    padded = F.pad(maps_B9HW, (1, 1, 1, 1))
-    return sum(
-        padded[:, 3 * i + j, None, i : i + height, j : j + width]
-        for i in range(3)
-        for j in range(3)
-    )
+        return z * torch.sigmoid(F.conv2d(maps_B9HW, self.shifts, padding=1))
 
 
 ATTENTION = {"none": lambda channels: nn.Identity(), "eca": ECA, "esca": ESCA}
@@ -77,7 +70,8 @@ def _conv(i: int, o: int, kernel: int, *, stride: int = 1, groups: int = 1) -> l
 
 
 class Bottleneck(nn.Module):
-    """1x1 expand, 3x3 depth-wise, 1x1 project (linear), attention; the input added where shapes agree."""
+    """1x1 expand, 3x3 depth-wise, 1x1 project (linear), attention; the input added where shapes
+    agree."""
 
     def __init__(self, i: int, o: int, hidden: int, stride: int, attention: str) -> None:
         super().__init__()
@@ -96,7 +90,8 @@ class Bottleneck(nn.Module):
         return x_BCHW + y if self.residual else y
 
 
-# (in, out, hidden, stride, times): MobileFaceNets, arXiv:1804.07573, table 1; 15 bottlenecks in all.
+# (in, out, hidden, stride, times): MobileFaceNets, arXiv:1804.07573, table 1; 15 bottlenecks in
+# all.
 STAGES = (
     (64, 64, 128, 2, 1),
     (64, 64, 128, 1, 4),
@@ -110,9 +105,8 @@ STAGES = (
 class MobileFaceNet(nn.Module):
     """Crops float32 (B, 3, 112, 112), (p - 127.5) / 127.5 of RGB, to embeddings (B, embedding).
 
-    The embeddings are not normalised. 1,229,377 parameters with ESCA and 512 wide. Raises KeyError for
-    an unknown attention (none, eca, esca).
-    """
+    The embeddings are not normalised. 1,229,377 parameters with ESCA and 512 wide. Raises KeyError
+    for an unknown attention (none, eca, esca)."""
 
     def __init__(self, attention: str = "esca", embedding: int = EMBEDDING) -> None:
         super().__init__()

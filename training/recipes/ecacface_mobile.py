@@ -1,14 +1,15 @@
 """ecacface-mobile: ECACFace on MobileFaceNet, distilled, with CurricularFace on the labelled crops.
 
-The paper's own recipe for this network (CASIA-WebFace, from labels alone) is SGD momentum 0.9, weight
-decay 5e-4, s = 64, m = 0.5, alpha = 0.99, rate divided by ten at epochs 28, 38 and 46 of 50; its Table 5:
+The paper's own recipe for this network (CASIA-WebFace, from labels alone) is SGD momentum 0.9,
+weight decay 5e-4, s = 64, m = 0.5, alpha = 0.99, rate divided by ten at epochs 28, 38 and 46 of 50;
+its Table 5:
 
 | CASIA-trained          | LFW   | CFP-FP | AgeDB | CPLFW | CALFW |
 | MobileFaceNet, ArcFace | 98.50 | 89.94  | 89.36 | 83.90 | 91.09 |
 | ECACFace_Mob           | 98.76 | 91.67  | 90.36 | 85.08 | 91.33 |
 
-Here 1,041 people would not carry that far, so most of the loss is the distance to a teacher's answers.
-"""
+Here 1,041 people would not carry that far, so most of the loss is the distance to a teacher's
+answers."""
 
 from dataclasses import dataclass
 
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 class Recipe:
     """Everything that decides a run.
 
-    The rate rises over warmup_steps, stays, and falls linearly to zero over the last decay_steps: a run
-    can be prolonged from the state it had before it fell. margin_weight multiplies CurricularFace's
-    cross-entropy divided by s, whose gradient by a cosine is of the order of distillation's.
-    """
+    The rate rises over warmup_steps, stays, and falls linearly to zero over the last decay_steps: a
+    run can be prolonged from the state it had before it fell. margin_weight multiplies
+    CurricularFace's cross-entropy divided by s, whose gradient by a cosine is of the order of
+    distillation's."""
 
     name: str = "ecacface-mobile"
     attention: str = "esca"

@@ -1,0 +1,126 @@
+"""Thresholds and decisions, on a calibration whose rates are known in closed form."""
+
+import json
+
+import numpy as np
+import pytest
+
+from service.decision import (
+    Calibration,
+    decide,
+    rate_at,
+    threshold_at,
+    threshold_for_fmr,
+    threshold_for_fpir,
+)
+
+GRID = np.linspace(0, 1, 101)
+
+
+def block() -> dict:
+    """FMR 10^(-5 s), with bounds a factor of two apart; FNMR rises from 0 to 1."""
+    fmr = 10 ** (-5 * GRID)
+    columns = {
+        "similarity": GRID,
+        "fmr": fmr,
+        "fmr_low": fmr / 2,
+        "fmr_high": fmr * 2,
+        "fnmr": GRID,
+        "fnmr_low": GRID / 2,
+        "fnmr_high": GRID,
+    }
+    curve = {name: column.tolist() for name, column in columns.items()}
+    return {"people": 100, "crops": 1000, "smallest_fmr": 1e-4, "curve": curve}
+
+
+@pytest.fixture
+def calibration() -> Calibration:
+    return Calibration.from_manifest(json.loads(json.dumps(block())))
+
+
+def test_a_target_between_grid_points_is_interpolated_in_its_logarithm(calibration):
+    threshold = threshold_for_fmr(calibration, 10**-2.525)
+    assert threshold.similarity == pytest.approx(0.505, abs=1e-6)
+    assert threshold.target == 10**-2.525
+    assert threshold.interval == pytest.approx((10**-2.525 / 2, 10**-2.525 * 2))
+
+
+def test_a_target_under_what_the_set_supports_becomes_the_smallest_that_it_does(calibration):
+    threshold = threshold_for_fmr(calibration, 1e-9)
+    assert (threshold.target, threshold.by) == (1e-4, "target_fmr")
+    assert threshold.similarity == pytest.approx(0.8)
+
+
+def test_uncertain_begins_where_the_lower_bound_meets_the_target(calibration):
+    threshold = threshold_for_fmr(calibration, 1e-3)
+    assert threshold.uncertain_from == pytest.approx(0.6 - np.log10(2) / 5)
+
+
+def test_fpir_of_a_gallery_of_one_face_is_the_fmr(calibration):
+    by_fpir, by_fmr = (
+        threshold_for_fpir(calibration, 0.01, faces=1),
+        threshold_for_fmr(calibration, 0.01),
+    )
+    assert by_fpir.similarity == pytest.approx(by_fmr.similarity)
+    assert by_fpir.interval == pytest.approx(by_fmr.interval)
+
+
+def test_fpir_grows_with_the_gallery_so_the_threshold_rises(calibration):
+    small, large = (threshold_for_fpir(calibration, 0.1, faces=n) for n in (10, 100))
+    assert small.similarity < large.similarity
+    fmr = rate_at(calibration, calibration.fmr_G, large.similarity)
+    assert 1 - (1 - fmr) ** 100 == pytest.approx(0.1)
+
+
+def test_a_gallery_too_large_for_the_target_is_answered_with_what_can_be_promised(calibration):
+    threshold = threshold_for_fpir(calibration, 0.01, faces=10_000)
+    assert threshold.target == pytest.approx(1 - (1 - 1e-4) ** 10_000)
+
+
+def test_an_empty_gallery_has_a_threshold_too(calibration):
+    assert threshold_for_fpir(calibration, 0.01, faces=0).target == 0.01
+
+
+def test_a_similarity_of_the_callers_own_tells_its_fmr_and_leaves_no_doubt(calibration):
+    threshold = threshold_at(calibration, 0.4)
+    assert threshold.target == pytest.approx(1e-2)
+    assert threshold.uncertain_from == threshold.similarity == 0.4
+
+
+def test_a_rate_that_reaches_zero_stays_at_zero(calibration):
+    columns = block()
+    columns["curve"]["fmr"][-1] = 0.0
+    ended = Calibration.from_manifest(columns)
+    assert rate_at(ended, ended.fmr_G, 1.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("similarity", "decision"),
+    [
+        (None, "no_match"),
+        (0.53, "no_match"),
+        (0.55, "uncertain"),
+        (0.5999, "uncertain"),
+        (0.6001, "match"),
+        (1.0, "match"),
+    ],
+)
+def test_decisions_at_both_borders(calibration, similarity, decision):
+    assert decide(similarity, threshold_for_fmr(calibration, 1e-3)) == decision
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b.pop("people"),
+        lambda b: b["curve"].pop("fmr_low"),
+        lambda b: b["curve"]["fmr"].pop(),
+        lambda b: b["curve"]["similarity"].reverse(),
+        lambda b: b["curve"]["fmr"].reverse(),
+    ],
+)
+def test_a_broken_calibration_is_refused(damage):
+    broken = block()
+    damage(broken)
+    with pytest.raises(ValueError, match="calibration"):
+        Calibration.from_manifest(broken)
