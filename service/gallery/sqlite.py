@@ -128,12 +128,14 @@ REASONS: Final = {
 class SqliteFile:
     """A SQLite file with the gallery's schema, made if it is not there.
 
-    path: in a folder that exists. patience_s: how long a call waits for another's lock. An object
-    belongs to one process: a child made by fork opens its own and leaves this one alone.
+    path: in a folder that exists. patience_s: how long a call waits for another's lock. Fork first,
+    then open: a child that uses what its parent opened is refused, for SQLite's locks do not
+    outlive a fork (sqlite.org/howtocorrupt.html, 2.6).
     """
 
     def __init__(self, path: Path, *, patience_s: float) -> None:
         self._path = path
+        self._process = os.getpid()
         self._patience_s = patience_s
         self._writing = threading.Lock()
         self._idle_readers: list[sqlite3.Connection] = []
@@ -199,6 +201,8 @@ class SqliteFile:
 
     def close(self) -> None:
         """Closes every connection; the last process to close folds the log into the file."""
+        if self._process != os.getpid():
+            return
         with self._writing:
             self._closed = True
             while self._idle_readers:
@@ -208,8 +212,7 @@ class SqliteFile:
     @contextlib.contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
         """A connection for the caller alone: an idle one, or one more."""
-        if self._closed:
-            raise StorageUnavailable("it is closed")
+        self._require_open()
         try:
             connection = self._idle_readers.pop()
         except IndexError:
@@ -225,14 +228,20 @@ class SqliteFile:
     @contextlib.contextmanager
     def _turn_to_write(self) -> Iterator[sqlite3.Connection]:
         """The one connection that writes, for the caller alone."""
+        self._require_open()
         if not self._writing.acquire(timeout=self._patience_s):
             raise StorageUnavailable("it is busy with other writes")
         try:
-            if self._closed:
-                raise StorageUnavailable("it is closed")
+            self._require_open()
             yield self._writer
         finally:
             self._writing.release()
+
+    def _require_open(self) -> None:
+        if self._process != os.getpid():
+            raise StorageUnavailable("it was opened before this process was forked")
+        if self._closed:
+            raise StorageUnavailable("it is closed")
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

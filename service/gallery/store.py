@@ -4,8 +4,6 @@ One method a verb of the contract, and one transaction a method. What a transact
 named in the change log by that same transaction, so that the indexes of all processes can follow.
 """
 
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +43,7 @@ class Store:
     """`Galleries` in the SQLite file at `path`; the contract says what each method does.
 
     search_threads: OpenMP threads of one search. patience_s: how long a call waits for a lock.
-    now: the clock, seconds since 1970. A child made by fork opens file and indexes of its own.
+    now: the clock, seconds since 1970.
     """
 
     def __init__(
@@ -56,13 +54,9 @@ class Store:
         patience_s: float,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._path = path
-        self._search_threads = search_threads
-        self._patience_s = patience_s
         self._now = now
-        self._opening = threading.Lock()
-        self._inherited: list[_Opened] = []  # closing a parent's connections would harm the parent
-        self._opened = self._open()
+        self._file = SqliteFile(path, patience_s=patience_s)
+        self._live = LiveIndexes(Truth(self._file), threads=search_threads)
 
     # Galleries.
 
@@ -265,28 +259,6 @@ class Store:
     def close(self) -> None:
         self._file.close()
 
-    @property
-    def _file(self) -> SqliteFile:
-        return self._here().file
-
-    @property
-    def _live(self) -> LiveIndexes:
-        return self._here().live
-
-    def _here(self) -> "_Opened":
-        """What this very process has opened."""
-        if self._opened.process != os.getpid():
-            with self._opening:
-                if self._opened.process != os.getpid():
-                    self._inherited.append(self._opened)
-                    self._opened = self._open()
-        return self._opened
-
-    def _open(self) -> "_Opened":
-        file = SqliteFile(self._path, patience_s=self._patience_s)
-        live = LiveIndexes(Truth(file), threads=self._search_threads)
-        return _Opened(os.getpid(), file, live)
-
     def _upsert_person(
         self, db: Transaction, home: Standing, number: int | None, person: "_GivenPerson"
     ) -> int:
@@ -316,15 +288,6 @@ class Store:
                 db, home, person, face_id, embedding_D=embedding_D, details=text, now=now
             )
         return added
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """What a process has opened for itself."""
-
-    process: int
-    file: SqliteFile
-    live: LiveIndexes
 
 
 @dataclass(frozen=True)
