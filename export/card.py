@@ -22,15 +22,19 @@ def card(manifest: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def git_revision() -> str:
-    """The commit that the tree stands on, `+changes` behind it where tracked files differ."""
-    here = Path(__file__).parent
+def git_revision(*made_by: str) -> str:
+    """The commit that the tree stands on, `+changes` behind it where what made the artefact differs.
+
+    made_by: files or folders from the repository's root; export and training where none is named.
+    """
+    root = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(("git", *arguments), cwd=here, capture_output=True, text=True)
+        done = subprocess.run(("git", *arguments), cwd=root, capture_output=True, text=True)
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../export", "../training")
+    paths = made_by or ("export", "training")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *paths)
     return (git("rev-parse", "HEAD") or "unknown") + ("+changes" if changed else "")
 
 

@@ -309,7 +309,7 @@ def _manifest(graphs: dict[str, Any]) -> dict[str, Any]:
         "paper": "Zhang et al. 2016, arXiv:1604.02878",
         "training_data": "WIDER FACE and CelebA, by the paper's authors; their weights, ported",
         "opset": OPSET,
-        "revision": git_revision(),
+        "revision": git_revision("export/mtcnn.py", "export/card.py"),
         "source": {"wheel": WHEEL, "sha256": WHEEL_SHA256},
         "graphs": graphs,
     }

@@ -19,7 +19,7 @@ MANIFEST = json.loads((mtcnn.FOLDER / "manifest.json").read_text())
 
 
 def random_weights(name, seed=0):
-    """Weights in the network's shapes; slopes to both sides of 0, in the first layer above 1 too."""
+    """Weights in the network's shapes, slopes on both sides of 0 and in the first layer above 1."""
     rng = np.random.default_rng(seed)
     weights = {}
 
