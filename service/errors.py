@@ -55,12 +55,16 @@ class MienError(Exception):
     text: ClassVar[str]
 
     def __str__(self) -> str:
-        return self.text.format(**self.values())
+        return self.text.format(**{k: _in_words(v) for k, v in self.values().items()})
 
     def values(self) -> dict[str, Any]:
         """The error's own fields by name (value, limit, ...); `image` only where there is one."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v for k, v in named.items() if (k, v) != ("image", None)}
+
+
+def _in_words(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 @dataclass(eq=False)

@@ -119,6 +119,15 @@ def test_many_parallel_clients_get_what_one_client_gets(port: int) -> None:
     assert [index for index, same in results if not same] == []
 
 
+def test_head_is_answered_as_get_without_the_body(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    for path, status in (("/healthz", 200), ("/docs", 200), ("/nowhere", 404), ("/detect", 405)):
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (status, b"")
+    connection.close()
+
+
 def test_a_body_that_is_too_large_is_answered_and_not_cut_off(port: int) -> None:
     """The client that sends it all before it reads sees the answer, no broken connection."""
     for path, kind in (("/detect", "application/json"), ("/enroll", "image/png")):

@@ -413,6 +413,7 @@ def test_verify_takes_two_images_in_two_forms(client: TestClient) -> None:
     assert (slug(one), problem(one)["field"]) == ("field-missing", "image_b")
     raw = client.post("/verify", content=PHOTO, headers={"Content-Type": "image/png"})
     assert problem(raw)["accepted"] == ["application/json", "multipart/form-data"]
+    assert "application/json, multipart/form-data" in problem(raw)["detail"]
     assert slug(client.post("/verify", json={"image": CODED})) == "field-unknown"
 
 
