@@ -40,7 +40,8 @@ def read_crops(csv_path: Path, cache: Path) -> Crops:
     cache: a folder for the decoded array; it is made anew when the csv or the images are newer.
     Raises FileNotFoundError where neither zip nor folder is there, ValueError (naming the file and
     the path) for an image that is missing, broken or of another size than the first."""
-    rows = list(csv.DictReader(csv_path.open(newline="")))
+    with csv_path.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
     paths = [row["path"] for row in rows]
     people = sorted({row["person"] for row in rows if row["person"]})
     place = {person: i for i, person in enumerate(people)}
