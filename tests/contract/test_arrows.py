@@ -49,8 +49,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "starlette": ("api/", "app.py"),
     "python_multipart": ("api/",),
     "uvicorn": ("app.py",),
-    "typer": ("cli.py",),
-    "rich": ("cli.py",),
+    "typer": ("cli/",),
+    "rich": ("cli/",),
 }
 NEVER_IN_SERVICE = {"torch", "onnx", "safetensors", "training", "export", "benchmarks", "tests"}
 

@@ -1,0 +1,223 @@
+"""The `mien` command: serve; and enroll, identify, verify and models, as a client of the API.
+
+Every command but serve speaks HTTP: to a server (--url), or, without one, to the application run
+inside this process on the local data folder. So one path answers both, and fields, defaults,
+problems and repeats are the API's own: calling recognition here would be a second way of saying
+them, which could come to differ.
+
+Exit status: 0 done; 1 some photographs of an enrolment were refused; 2 it could not be done, and
+stderr says what was wrong.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from service.cli.door import Refused, Unable, answer_of, bytes_of, open_service, post, shown
+from service.cli.folder import Outcome, enroll_folder, photographs_of
+from service.cli.tables import (
+    print_identities,
+    print_json,
+    print_outcome,
+    print_table,
+    print_threshold,
+)
+from service.errors import MienError
+from service.settings import Settings, read_settings
+
+app = typer.Typer(
+    help="Mien, a face service. Settings are MIEN_* variables, see docs/settings.md.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_err: Final = Console(stderr=True, highlight=False)
+
+Url = Annotated[
+    str | None,
+    typer.Option(help="A server, as http://127.0.0.1:8000; without, the work is done here."),
+]
+Data = Annotated[
+    Path | None, typer.Option(help="The data folder, where there is no --url; else MIEN_DATA.")
+]
+Gallery = Annotated[str, typer.Option(help="The gallery that is meant.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Photograph = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
+Threshold = Annotated[float | None, typer.Option(help="The least similarity of a match.")]
+
+
+@app.command()
+def serve() -> None:
+    """Serve until told to stop, as MIEN_HOST, MIEN_PORT, MIEN_WORKERS and the others say."""
+    with _plain_errors():
+        from service.app import serve as run  # here: a client needs no networks
+
+        run(read_settings())
+
+
+@app.command()
+def enroll(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    gallery: Gallery = "default",
+    face: Annotated[str, typer.Option(help="only: one face a photograph; or largest.")] = "only",
+    quality: Annotated[str, typer.Option(help="off, standard or strict.")] = "off",
+    url: Url = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enrol a folder: a sub-folder a person, its name their id and name, in it their photographs.
+
+    Run it again to go on after a break: within a day nothing is enrolled twice, since each
+    photograph goes with an Idempotency-Key made of gallery, person and bytes. Exit status 1: some
+    photographs were refused, and the others are enrolled.
+    """
+    outcome = Outcome(gallery)
+    with _plain_errors():
+        photographs = list(photographs_of(folder, outcome))
+        if not photographs:
+            raise Unable(f"{folder} has no photographs in folders of persons")
+        fields = {"gallery": gallery, "face": face, "quality": quality}
+        asyncio.run(enroll_folder(_place(url, data), folder, photographs, fields, outcome, _err))
+    if as_json:
+        print_json(vars(outcome))
+    else:
+        print_outcome(outcome)
+    raise typer.Exit(1 if outcome.refused else 0)
+
+
+@app.command()
+def identify(
+    images: list[Photograph],
+    gallery: Gallery = "default",
+    top_k: Annotated[int, typer.Option(help="Candidates a face, one a person.")] = 5,
+    threshold: Threshold = None,
+    target_fpir: Annotated[
+        float | None, typer.Option(help="How often a stranger may match anyone.")
+    ] = None,
+    url: Url = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who is this? Each face of each photograph, with the gallery's people most like it."""
+    fields = {
+        "gallery": gallery,
+        "top_k": top_k,
+        "threshold": threshold,
+        "target_fpir": target_fpir,
+    }
+    with _plain_errors():
+        place = _place(url, data)
+        if isinstance(place, Settings) and not place.data.exists():
+            raise Unable(f"there is no data folder {place.data}: enrol somebody first")
+        found = asyncio.run(_identify_all(place, images, fields))
+    if as_json:
+        print_json(found)
+    else:
+        print_identities(found)
+    failed = [entry for entry in found if entry["problem"]]
+    for entry in failed:
+        _complain(f"{entry['file']}: {Refused(entry['problem'])}")
+    raise typer.Exit(2 if failed else 0)
+
+
+@app.command()
+def verify(
+    a: Photograph,
+    b: Photograph,
+    threshold: Threshold = None,
+    target_fmr: Annotated[
+        float | None, typer.Option(help="How often two people may be taken for one.")
+    ] = None,
+    face: Annotated[str, typer.Option(help="largest; or only: refuse several faces.")] = "largest",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Are these two the same person?"""
+    fields = {"threshold": threshold, "target_fmr": target_fmr, "face": face}
+
+    async def ask() -> Any:
+        async with open_service(url) as client:
+            images = [("image_a", bytes_of(a)), ("image_b", bytes_of(b))]
+            return answer_of(await post(client, "/verify", fields, images))
+
+    with _plain_errors():
+        answer = asyncio.run(ask())
+    if as_json:
+        print_json(answer)
+        return
+    typer.echo(f"{answer['decision']}: similarity {answer['similarity']:.3f}")
+    print_threshold(answer["threshold"])
+
+
+@app.command()
+def models(url: Url = None, as_json: AsJson = False) -> None:
+    """The networks that are served."""
+
+    async def ask() -> Any:
+        async with open_service(url) as client:
+            return answer_of(await client.get("/models"))
+
+    with _plain_errors():
+        items = asyncio.run(ask())["items"]
+    if as_json:
+        print_json(items)
+        return
+    columns = ("name", "task", "space", "provider", "threads")
+    print_table(
+        (*columns, "licence"),
+        [[*(model[name] for name in columns), model["manifest"].get("licence")] for model in items],
+    )
+
+
+async def _identify_all(
+    place: str | Settings, images: Sequence[Path], fields: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Each photograph's answer, or the problem that the photograph itself has."""
+    found = []
+    async with open_service(place) as client:
+        for path in images:
+            entry: dict[str, Any] = {"file": shown(path), "answer": None, "problem": None}
+            try:
+                image = ("image", bytes_of(path))
+                entry["answer"] = answer_of(await post(client, "/identify", fields, [image]))
+            except Refused as error:
+                if not error.of_one_file:
+                    raise
+                entry["problem"] = error.problem
+            found.append(entry)
+    return found
+
+
+def _place(url: str | None, data: Path | None) -> str | Settings:
+    """The server's address, or the settings for work in this process."""
+    if url is not None:
+        if data is not None:
+            raise Unable("--data is the local folder's and --url a server's: name one of them")
+        return url
+    return read_settings(workers=1, **({} if data is None else {"data": data}))
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What goes wrong becomes a line on stderr and exit status 2."""
+    try:
+        yield
+    except (MienError, Refused, Unable, OSError) as error:
+        _complain(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in ("onnxruntime", "faiss"):
+            raise
+        _complain(f"{error.name} is not installed: pip install 'mien[cpu]', or 'mien[gpu]'")
+    else:
+        return
+    raise typer.Exit(2)
+
+
+def _complain(text: str) -> None:
+    _err.print(Text(f"mien: {text}"), soft_wrap=True)

@@ -1,0 +1,119 @@
+"""The door to the service that the commands ask: a server's, or one opened in this process."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from service.settings import Settings, read_settings
+
+_OF_THE_FILE: Final = (None, 410, 413, 422)
+_OF_THE_PERSON: Final = (None, "person_id", "name")
+_TIMEOUT: Final = httpx.Timeout(120, connect=10)
+_PATIENCE_S: Final = 60.0
+_PAUSE_S: Final = 0.05
+Place = str | Settings | None
+
+
+class Refused(Exception):
+    """The API's problem; a file that cannot be read has one of the same shape without a status."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(f"{problem['title']}: {problem['detail']}")
+        self.problem = problem
+
+    @property
+    def of_one_file(self) -> bool:
+        """Whether it is the file's own problem, and the next file may do better."""
+        field = self.problem.get("field")
+        return self.problem["status"] in _OF_THE_FILE and field in _OF_THE_PERSON
+
+
+class Unable(Exception):
+    """What stands in the way before the API is asked, or instead of its answer."""
+
+
+@asynccontextmanager
+async def open_service(place: Place) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the server at an address, or of the application in this process, warm.
+
+    Without a place the application has an empty store, which is gone afterwards: for questions that
+    ask no gallery.
+    """
+    if isinstance(place, str):
+        try:
+            async with httpx.AsyncClient(base_url=place, timeout=_TIMEOUT) as client:
+                yield client
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise Unable(f"{place} gives no answer: {reason}") from error
+        return
+    from service.app import create_app
+
+    with tempfile.TemporaryDirectory(prefix="mien-") as passing:
+        here = create_app(place or read_settings(workers=1, data=passing))
+        transport = httpx.ASGITransport(here)
+        async with (
+            here.router.lifespan_context(here),
+            httpx.AsyncClient(transport=transport, base_url="http://here", timeout=None) as client,
+        ):
+            await _until_ready(client)
+            yield client
+
+
+async def _until_ready(client: httpx.AsyncClient) -> None:
+    """Waits for the models; raises the problem of a service that does not come."""
+    until = time.monotonic() + _PATIENCE_S
+    while (response := await client.get("/readyz")).is_error and time.monotonic() < until:
+        await asyncio.sleep(_PAUSE_S)
+    answer_of(response)
+
+
+async def post(
+    client: httpx.AsyncClient,
+    path: str,
+    fields: dict[str, Any],
+    images: Sequence[tuple[str, bytes]],
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    """The response; while the service is busy the call is made again."""
+    given = {name: str(value) for name, value in fields.items() if value is not None}
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        response = await client.post(path, data=given, files=list(images), headers=headers)
+        if response.status_code != 503 or time.monotonic() > until:
+            return response
+        await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
+
+
+def answer_of(response: httpx.Response) -> Any:
+    """What the response says. Raises Refused with its problem; Unable where it is not Mien's."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or (response.is_error and "title" not in body):
+        raise Unable(f"{response.url} answers {response.status_code}, and not as Mien does")
+    if response.is_error:
+        raise Refused(body)
+    return body
+
+
+def bytes_of(path: Path) -> bytes:
+    """The file's bytes. Raises Refused."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        detail = error.strerror or str(error)
+        problem = {"title": "File cannot be read", "status": None, "detail": detail}
+        raise Refused(problem) from error
+
+
+def shown(path: Path) -> str:
+    """The path as text that can be printed and sent, whatever its bytes."""
+    return str(path).encode("utf-8", "replace").decode()

@@ -1,0 +1,127 @@
+"""Enrolling a folder of people's photographs: what is sent, and what becomes of it."""
+
+import asyncio
+import hashlib
+import json
+import unicodedata
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from service.cli.door import Refused, answer_of, bytes_of, open_service, post, shown
+from service.settings import Settings
+
+SUFFIXES: Final = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
+    *(".png", ".tif", ".tiff", ".webp"),
+)
+_AT_ONCE: Final = 4  # calls to a server; in this process there are as many as cores
+
+
+@dataclass
+class Outcome:
+    """What became of the files of an enrolment; skipped are those that were never sent."""
+
+    gallery: str
+    enrolled: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+
+
+def photographs_of(folder: Path, outcome: Outcome) -> Iterator[tuple[str, Path]]:
+    """(person, file) for each photograph in a person's folder or below; notes what is skipped."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        inside = path.relative_to(folder)
+        reason = _unfit(inside)
+        if reason is None:
+            yield unicodedata.normalize("NFC", inside.parts[0]), path
+        else:
+            outcome.skipped.append({"file": shown(inside), "reason": reason})
+
+
+def _unfit(inside: Path) -> str | None:
+    """Why a file is no person's photograph, by its path in the folder; None where it is one."""
+    if any(part.startswith(".") for part in inside.parts):
+        return "hidden"
+    if inside.suffix.lower() not in SUFFIXES:
+        return "not named as a photograph"
+    if len(inside.parts) == 1:
+        return "in no person's folder"
+    return None if shown(inside) == str(inside) else "its path is not UTF-8"
+
+
+async def enroll_folder(
+    place: str | Settings,
+    folder: Path,
+    photographs: Sequence[tuple[str, Path]],
+    fields: dict[str, Any],
+    outcome: Outcome,
+    console: Console,
+) -> None:
+    """Sends every photograph in a call of its own, a few at once, and notes what became of it."""
+    waiting = iter(photographs)
+    progress = Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = progress.add_task("enrolling", total=len(photographs))
+
+    async def send(client: httpx.AsyncClient) -> None:
+        for person, path in waiting:
+            about = {"file": shown(path.relative_to(folder)), "person_id": person}
+            try:
+                answer = await _enroll_one(client, person, path, fields)
+            except Refused as error:
+                if not error.of_one_file:
+                    raise
+                outcome.refused.append({**about, "problem": error.problem})
+            else:
+                outcome.enrolled.append({**about, **answer})
+            progress.advance(task)
+
+    async with open_service(place) as client:
+        at_once = place.cores_a_worker if isinstance(place, Settings) else _AT_ONCE
+        with progress:
+            await _side_by_side([send(client) for _ in range(at_once)])
+
+
+async def _enroll_one(
+    client: httpx.AsyncClient, person: str, path: Path, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """The photograph's face_id, and whether it was enrolled before."""
+    image = bytes_of(path)
+    whose = json.dumps([fields["gallery"], person]).encode()
+    key = hashlib.sha256(whose + hashlib.sha256(image).digest()).hexdigest()
+    response = await post(
+        client,
+        "/enroll",
+        {**fields, "person_id": person, "name": person},
+        [("image", image)],
+        headers={"Idempotency-Key": key},
+    )
+    try:
+        answer = answer_of(response)
+    except Refused as error:
+        if error.problem.get("type") == "/problems/idempotency-key-reused":
+            return {"face_id": None, "before": True}  # with another --face or --quality
+        raise
+    before = response.headers.get("Idempotent-Replay") == "true"
+    return {"face_id": answer["enrolled"][0]["face_id"], "before": before}
+
+
+async def _side_by_side(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Does all; the first failure ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
