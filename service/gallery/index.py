@@ -57,10 +57,10 @@ class FaceIndex:
     def __init__(self, *, threads: int = 1, revision: int = 0, room: int = 0) -> None:
         self.revision = revision
         self._threads = threads
-        self._turns = _Turns()
+        self._gate = _Gate()
         self._changing = threading.Lock()
         self._row_of: dict[int, int] = {}
-        self._matrix_RD = np.empty((room, DIMENSIONS), np.float32)
+        self._matrix_RD = np.zeros((room, DIMENSIONS), np.float32)
         self._faces = np.empty(room, np.int64)
         self._persons = np.empty(room, np.int64)
         _let_faiss_use_blas()
@@ -76,7 +76,7 @@ class FaceIndex:
         with self._changing:
             new = [i for i, face in enumerate(added.faces.tolist()) if face not in self._row_of]
             self._make_room(len(self) + len(new))
-            with self._turns.alone():
+            with self._gate.alone():
                 for face in removed:
                     self._remove(face)
                 self._append(added, new)
@@ -89,7 +89,7 @@ class FaceIndex:
         Exact: rows are fetched until no row left unfetched can change the answer. Of equal
         similarities the lower face number is first. An answer does not depend on the other queries.
         """
-        with self._turns.shared():
+        with self._gate.shared():
             answers: list[list[Hit]] = [[] for _ in embeddings_ND]
             waiting = list(range(len(answers))) if len(self) else []
             fetch = FIRST_FETCH
@@ -152,12 +152,14 @@ class FaceIndex:
             return
         room = max(rows, 2 * len(self._faces), 64)
         used = slice(0, len(self))
-        matrix_RD = np.empty((room, DIMENSIONS), np.float32)
+        matrix_RD = np.zeros((room, DIMENSIONS), np.float32)
         matrix_RD[used] = self._matrix_RD[used]
         faces, persons = np.empty(room, np.int64), np.empty(room, np.int64)
         faces[used], persons[used] = self._faces[used], self._persons[used]
-        with self._turns.alone():
-            self._matrix_RD, self._faces, self._persons = matrix_RD, faces, persons
+        with self._gate.alone():
+            old_RD, self._matrix_RD = self._matrix_RD, matrix_RD
+            self._faces, self._persons = faces, persons
+        old_RD[:] = 0  # no embedding stays behind in freed memory
 
     def _append(self, added: Rows, which: list[int]) -> None:
         rows = slice(len(self), len(self) + len(which))
@@ -181,7 +183,7 @@ class FaceIndex:
         self._matrix_RD[last] = 0
 
 
-class _Turns:
+class _Gate:
     """Many may share, or one is alone; who waits to be alone goes before who waits to share."""
 
     def __init__(self) -> None:

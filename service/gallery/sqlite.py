@@ -1,7 +1,11 @@
-"""The SQLite file of the gallery: its tables, its transactions and its errors. sqlite3's one home.
+"""The SQLite file of the gallery: its transactions and its errors. sqlite3's one home.
 
 WAL with synchronous=FULL: a transaction is on disk when `write` ends. Many readers, one writer at a
 time, over threads and processes. Every sqlite3 error leaves as StorageFull or StorageUnavailable.
+
+Writing and moving the log into the file (a checkpoint, which SQLite also does by itself after some
+commits) take turns, see turns.py. SQLite 3.7.0 to 3.51.2 can lose commits when a checkpoint begins
+while another connection commits (sqlite.org/wal.html, the WAL-reset bug); here it never does.
 """
 
 import contextlib
@@ -9,93 +13,14 @@ import errno
 import os
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from service.errors import ErasureIncomplete, MienError, StorageFull, StorageUnavailable
-
-# One entry a version of the schema, applied in order; PRAGMA user_version counts those applied.
-# Numbers (AUTOINCREMENT) are never used twice and grow in the order of creation: cursors, the
-# order of ties and the index all rest on that. Times are seconds since 1970, UTC.
-SCHEMA: Final = (
-    """
-    CREATE TABLE galleries (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        space TEXT,                    -- the embedding space that the first face pinned
-        metadata TEXT NOT NULL,        -- a JSON object
-        persons INTEGER NOT NULL,      -- counters, kept in step by every write
-        faces INTEGER NOT NULL,
-        revision INTEGER NOT NULL,     -- one more with every transaction that changes the gallery
-        trimmed INTEGER NOT NULL,      -- up to this revision the change log is cut off
-        created REAL NOT NULL
-    );
-
-    -- What tells of a person lies in slots, see slots.py; the other tables hold numbers, times, ids
-    -- and a face's box and quality, of which SQLite may leave a copy in the slack of a page.
-    CREATE TABLE slots (
-        slot INTEGER PRIMARY KEY,
-        content BLOB NOT NULL          -- padded with zeros; all zeros while the slot is free
-    );
-    CREATE TABLE free_slots (
-        size INTEGER NOT NULL,
-        slot INTEGER NOT NULL,
-        PRIMARY KEY (size, slot)
-    ) WITHOUT ROWID;
-
-    CREATE TABLE persons (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        gallery INTEGER NOT NULL REFERENCES galleries,
-        id_hash BLOB NOT NULL,         -- BLAKE2b-128 of the id
-        slot INTEGER NOT NULL REFERENCES slots,  -- [id, name], a line break, the metadata; JSON
-        created REAL NOT NULL,
-        updated REAL NOT NULL,
-        UNIQUE (gallery, id_hash)
-    );
-    CREATE INDEX persons_of_gallery ON persons (gallery, number);
-
-    CREATE TABLE faces (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        gallery INTEGER NOT NULL REFERENCES galleries,
-        person INTEGER NOT NULL REFERENCES persons,
-        id TEXT NOT NULL UNIQUE,       -- a ULID
-        slot INTEGER NOT NULL REFERENCES slots,  -- its embedding: 512 float32, little-endian
-        details TEXT NOT NULL,         -- a JSON object
-        created REAL NOT NULL
-    );
-    CREATE INDEX faces_of_gallery ON faces (gallery, number);
-    CREATE INDEX faces_of_person ON faces (person, number);
-
-    -- Which faces came or went in which revision: what an index reads to catch up. A face that is
-    -- not in `faces` any more went.
-    CREATE TABLE changes (
-        gallery INTEGER NOT NULL REFERENCES galleries,
-        revision INTEGER NOT NULL,
-        face INTEGER NOT NULL,
-        PRIMARY KEY (gallery, revision, face)
-    ) WITHOUT ROWID;
-
-    -- What was answered under an Idempotency-Key.
-    CREATE TABLE answers (
-        gallery INTEGER NOT NULL REFERENCES galleries,
-        key TEXT NOT NULL,
-        fingerprint TEXT NOT NULL,
-        slot INTEGER REFERENCES slots, -- the answer; NULL once its person is deleted
-        size INTEGER NOT NULL,         -- of the answer, bytes
-        person INTEGER REFERENCES persons,
-        created REAL NOT NULL,
-        PRIMARY KEY (gallery, key)
-    );
-    CREATE INDEX answers_of_person ON answers (person);
-    CREATE INDEX answers_by_age ON answers (created);
-
-    INSERT INTO galleries (name, metadata, persons, faces, revision, trimmed, created)
-    VALUES ('default', '{}', 0, 0, 0, 0, (julianday('now') - 2440587.5) * 86400);
-    """,
-)
+from service.gallery.schema import SCHEMA
+from service.gallery.turns import RETRY_S, Turns
 
 Transaction = sqlite3.Connection  # within a `read` or `write` block
 
@@ -112,7 +37,6 @@ PRAGMAS: Final = (
     "temp_store = MEMORY",  # no embedding in a temporary file
     f"journal_size_limit = {WAL_KEPT_BYTES}",
 )
-RETRY_S: Final = 0.005
 REASONS: Final = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked",
     sqlite3.SQLITE_LOCKED: "another thread keeps it locked",
@@ -137,16 +61,18 @@ class SqliteFile:
         self._path = path
         self._process = os.getpid()
         self._patience_s = patience_s
-        self._writing = threading.Lock()
         self._idle_readers: list[sqlite3.Connection] = []
         self._closed = False
         self._wipe_due = True  # an earlier process may have died before it had wiped
-        with _disk_errors_translated():
+        with _translated(path.parent), _disk_errors_translated(), contextlib.ExitStack() as undo:
             path.touch(mode=0o600)  # templates are nobody else's; -wal and -shm get the same mode
-        with _translated(path.parent):
+            self._turns = Turns(path, patience_s=patience_s)
+            undo.callback(self._turns.close)
             self._writer = self._connected()
+            undo.callback(self._writer.close)
             self._migrate()
-        _sync(path.parent)
+            _sync(path.parent)
+            undo.pop_all()
         self._wipe_if_due()
 
     @contextlib.contextmanager
@@ -200,14 +126,14 @@ class SqliteFile:
         return []
 
     def close(self) -> None:
-        """Closes every connection; the last process to close folds the log into the file."""
+        """Closes every connection; the last process to close moves the log into the file."""
         if self._process != os.getpid():
             return
-        with self._writing:
-            self._closed = True
-            while self._idle_readers:
-                self._idle_readers.pop().close()
-            self._writer.close()
+        self._closed = True
+        self._turns.close()
+        while self._idle_readers:
+            self._idle_readers.pop().close()
+        self._writer.close()
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
@@ -226,16 +152,11 @@ class SqliteFile:
                 self.close()
 
     @contextlib.contextmanager
-    def _turn_to_write(self) -> Iterator[sqlite3.Connection]:
-        """The one connection that writes, for the caller alone."""
+    def _turn_to_write(self) -> Iterator[Transaction]:
+        """The one connection that writes, in this file's turn."""
         self._require_open()
-        if not self._writing.acquire(timeout=self._patience_s):
-            raise StorageUnavailable("it is busy with other writes")
-        try:
-            self._require_open()
+        with self._turns.mine():
             yield self._writer
-        finally:
-            self._writing.release()
 
     def _require_open(self) -> None:
         if self._process != os.getpid():
@@ -250,14 +171,18 @@ class SqliteFile:
             isolation_level=None,  # transactions are begun and ended here, in the open
             check_same_thread=False,  # one thread at a time, see _reader and _turn_to_write
         )
-        for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _migrate(self) -> None:
-        """Brings the file to the newest schema, whoever else is doing the same."""
-        self._enter_wal()
+        """Brings the file to the newest schema."""
         with self._turn_to_write() as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -271,18 +196,6 @@ class SqliteFile:
             finally:
                 _roll_back(connection)
 
-    def _enter_wal(self) -> None:
-        """Sets the journal mode, which does not wait for another process's lock by itself."""
-        give_up = time.monotonic() + self._patience_s
-        while True:
-            try:
-                self._writer.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                    raise
-                time.sleep(RETRY_S)
-
     def _wipe_if_due(self) -> None:
         """Wipes what an earlier `wipe` could not: without waiting, and silent if it fails again."""
         if self._wipe_due:
@@ -293,7 +206,7 @@ class SqliteFile:
         """Moves the log into the file, where deleted content is zeros, and cuts it to nothing."""
         give_up = time.monotonic() + wait_s
         with _translated(self._path.parent), self._turn_to_write() as connection:
-            # SQLite waits for readers, but not for another process that is moving the log itself
+            # SQLite waits for readers, but not for another program that is moving the log itself
             while not self._emptied(connection, give_up - time.monotonic()):
                 if time.monotonic() > give_up:
                     raise StorageUnavailable("another process is reading the write-ahead log")

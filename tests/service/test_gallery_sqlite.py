@@ -1,5 +1,6 @@
 """service/gallery on SQLite: the contract's suite, and what is SQLite's own."""
 
+import fcntl
 import os
 import random
 import sqlite3
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from service.errors import ErasureIncomplete, MienError, StorageFull, StorageUnavailable
-from service.gallery import FILE_NAME, changelog, open_gallery, sqlite
+from service.gallery import FILE_NAME, changelog, open_gallery, sqlite, turns
 from service.gallery.contract import Candidate, Galleries, Idempotency
 from service.gallery.index import Hit
 from service.gallery.sqlite import SqliteFile
@@ -96,6 +97,7 @@ def test_nothing_that_tells_of_a_deleted_person_is_in_a_file_after_a_long_life(
 ) -> None:
     fast = [pragma.replace("FULL", "OFF") for pragma in sqlite.PRAGMAS]
     monkeypatch.setattr(sqlite, "PRAGMAS", fast)  # it is the bytes that count here
+    monkeypatch.setattr(sqlite, "_sync", lambda path: None)
     gallery = open_gallery(folder)
     rng, embeddings = random.Random(1), units(1500, 1)
     there: dict[str, int] = {}  # texts begin with a person's id, by which they are found
@@ -169,7 +171,7 @@ with open(sys.argv[1], "r+b") as shared_index:
 """
 
 
-def test_wiping_waits_for_another_process_that_is_moving_the_log_itself(
+def test_wiping_waits_for_another_program_that_is_moving_the_log_itself(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (gone,) = units(1, 13)
@@ -187,7 +189,7 @@ def test_wiping_waits_for_another_process_that_is_moving_the_log_itself(
 
         monkeypatch.setattr(sqlite.time, "sleep", let_the_other_finish)
         gallery.delete_person("default", "ada")
-    assert waits == [sqlite.RETRY_S]
+    assert waits == [turns.RETRY_S]
     assert not is_in(gone, raw_files(folder))
     gallery.close()
 
@@ -262,6 +264,34 @@ def test_a_lock_that_is_never_let_go_refuses_writes_and_hinders_no_reading(
     enroll(gallery, "bob", embedding)
 
 
+def test_nobody_writes_while_the_log_is_moved_and_the_other_way_round(
+    folder: Path, gallery: Galleries
+) -> None:
+    assert isinstance(gallery, Store)
+    heard: dict[str, set[bool]] = {}
+
+    def others_are_kept_out(statement: str) -> None:
+        with (folder / f"{FILE_NAME}-turn").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                heard.setdefault(statement.split()[0], set()).add(True)
+            else:
+                heard.setdefault(statement.split()[0], set()).add(False)
+
+    gallery._file._writer.set_trace_callback(others_are_kept_out)
+    enroll(gallery, "ada", units(1, 14)[0])
+    gallery.delete_person("default", "ada")
+    gallery._file._writer.set_trace_callback(None)
+    assert {"BEGIN", "INSERT", "DELETE", "COMMIT", "PRAGMA"} <= set(heard)
+    assert set.union(*heard.values()) == {True}
+    with (folder / f"{FILE_NAME}-turn").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and the turn is given back
+        with pytest.raises(StorageUnavailable, match="another process"):
+            gallery.create_person("default")
+    gallery.create_person("default")
+
+
 def test_a_closed_gallery_is_unavailable(folder: Path) -> None:
     gallery = open_gallery(folder)
     gallery.get_gallery("default")
@@ -331,7 +361,7 @@ def test_the_files_are_the_owners_alone(folder: Path, gallery: Galleries) -> Non
     enroll(gallery, "ada", units(1, 6)[0])
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     modes = {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
-    assert (len(list(folder.iterdir())), modes) == (3, {0o600})
+    assert (len(list(folder.iterdir())), modes) == (5, {0o600})
 
 
 # Keys, the change log, processes.

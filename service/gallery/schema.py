@@ -1,0 +1,83 @@
+"""The tables of the gallery's SQLite file, to be read from the top."""
+
+from typing import Final
+
+# One entry a version of the schema, applied in order; PRAGMA user_version counts those applied.
+# Numbers (AUTOINCREMENT) are never used twice and grow in the order of creation: cursors, the
+# order of ties and the index all rest on that. Times are seconds since 1970, UTC.
+SCHEMA: Final = (
+    """
+    CREATE TABLE galleries (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        space TEXT,                    -- the embedding space that the first face pinned
+        metadata TEXT NOT NULL,        -- a JSON object
+        persons INTEGER NOT NULL,      -- counters, kept in step by every write
+        faces INTEGER NOT NULL,
+        revision INTEGER NOT NULL,     -- one more with every transaction that changes the gallery
+        trimmed INTEGER NOT NULL,      -- up to this revision the change log is cut off
+        created REAL NOT NULL
+    );
+
+    -- What tells of a person lies in slots, see slots.py; the other tables hold numbers, times, ids
+    -- and a face's box and quality, of which SQLite may leave a copy in the slack of a page.
+    CREATE TABLE slots (
+        slot INTEGER PRIMARY KEY,
+        content BLOB NOT NULL          -- padded with zeros; all zeros while the slot is free
+    );
+    CREATE TABLE free_slots (
+        size INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
+        PRIMARY KEY (size, slot)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE persons (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        gallery INTEGER NOT NULL REFERENCES galleries,
+        id_hash BLOB NOT NULL,         -- BLAKE2b-128 of the id
+        slot INTEGER NOT NULL REFERENCES slots,  -- [id, name], a line break, the metadata; JSON
+        created REAL NOT NULL,
+        updated REAL NOT NULL,
+        UNIQUE (gallery, id_hash)
+    );
+    CREATE INDEX persons_of_gallery ON persons (gallery, number);
+
+    CREATE TABLE faces (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        gallery INTEGER NOT NULL REFERENCES galleries,
+        person INTEGER NOT NULL REFERENCES persons,
+        id TEXT NOT NULL UNIQUE,       -- a ULID
+        slot INTEGER NOT NULL REFERENCES slots,  -- its embedding: 512 float32, little-endian
+        details TEXT NOT NULL,         -- a JSON object
+        created REAL NOT NULL
+    );
+    CREATE INDEX faces_of_gallery ON faces (gallery, number);
+    CREATE INDEX faces_of_person ON faces (person, number);
+
+    -- Which faces came or went in which revision: what an index reads to catch up. A face that is
+    -- not in `faces` any more went.
+    CREATE TABLE changes (
+        gallery INTEGER NOT NULL REFERENCES galleries,
+        revision INTEGER NOT NULL,
+        face INTEGER NOT NULL,
+        PRIMARY KEY (gallery, revision, face)
+    ) WITHOUT ROWID;
+
+    -- What was answered under an Idempotency-Key.
+    CREATE TABLE answers (
+        gallery INTEGER NOT NULL REFERENCES galleries,
+        key TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        slot INTEGER REFERENCES slots, -- the answer; NULL once its person is deleted
+        size INTEGER NOT NULL,         -- of the answer, bytes
+        person INTEGER REFERENCES persons,
+        created REAL NOT NULL,
+        PRIMARY KEY (gallery, key)
+    );
+    CREATE INDEX answers_of_person ON answers (person);
+    CREATE INDEX answers_by_age ON answers (created);
+
+    INSERT INTO galleries (name, metadata, persons, faces, revision, trimmed, created)
+    VALUES ('default', '{}', 0, 0, 0, 0, (julianday('now') - 2440587.5) * 86400);
+    """,
+)
