@@ -233,7 +233,10 @@ def _distinct(boxes: Floats, scores: Floats, limit: np.float32) -> Integers:
 
 
 def _distinct_within(boxes: Floats, scores: Floats, limit: np.float32) -> Integers:
-    """The same with the share in the smaller box, so that none lies inside another."""
+    """The same with the share in the smaller box, so that none lies inside another.
+
+    Of equal scores (two boxes with the same crop) the later box is the better one.
+    """
     return _kept(boxes, np.argsort(scores, kind="stable")[::-1], _over_smaller, limit)
 
 
