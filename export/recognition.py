@@ -160,7 +160,7 @@ def write_graph(weights: Path, folder: Path, crops: NDArray[np.uint8]) -> None:
 
 
 def write_card(weights: Path, folder: Path, figures: dict[str, Any]) -> None:
-    """manifest.json, CARD.md and calibration.png beside model.onnx.
+    """manifest.json and CARD.md beside model.onnx.
 
     Raises ValueError where the figures were measured on another graph.
     """
@@ -180,7 +180,15 @@ def write_card(weights: Path, folder: Path, figures: dict[str, Any]) -> None:
         "lfw_failing_pairs": figures["lfw_failing_pairs"],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    (folder / "CARD.md").write_text(card(manifest))
+    (folder / "CARD.md").write_text(_page(manifest))
+
+
+def _page(manifest: dict[str, Any]) -> str:
+    """The card, with the calibration's curve as its picture in the place of its numbers."""
+    calibration = {k: v for k, v in manifest["calibration"].items() if k != "curve"}
+    points = calibration.pop("operating_points")
+    picture = "\n![FMR and FNMR by threshold](calibration.png)\n"
+    return card({**manifest, "calibration": calibration, "operating_points": points}) + picture
 
 
 def facts_of_ecacface(run: dict[str, Any]) -> dict[str, Any]:

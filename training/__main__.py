@@ -2,6 +2,7 @@
 graph."""
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from training.data.crops import join, read_crops
-from training.evaluate.figures import write_figures
+from training.evaluate.figures import draw_calibration, evaluate
 from training.loop import train
 from training.recipes.ecacface_mobile import Recipe
 from training.teacher import teacher_embeddings
@@ -28,6 +29,7 @@ def main() -> None:
     verb.set_defaults(call=_train)
     verb.add_argument("--steps", type=int, help="in place of the recipe's")
     verb.add_argument("--decay-steps", type=int, help="in place of the recipe's")
+    verb.add_argument("--warm", type=Path, help="weights (safetensors) that a new run begins with")
     verb.add_argument(
         "--plain", action="store_true", help="without the step that needs a C++ compiler"
     )
@@ -35,6 +37,7 @@ def main() -> None:
     verb.set_defaults(call=_evaluate)
     verb.add_argument("graph", type=Path)
     verb.add_argument("--out", type=Path, required=True, help="a json file")
+    verb.add_argument("--picture", type=Path, help="a png of the calibration's curves")
     arguments = parser.parse_args()
     arguments.call(arguments)
 
@@ -51,11 +54,24 @@ def _train(a: argparse.Namespace) -> None:
         [teacher_embeddings(graph, s.pixels_NHWC, cache, threads=a.threads) for s in parts]
     )
     validation = read_crops(people / "validation.csv", cache)
-    train(recipe, join(*parts), answers, validation, a.runs / recipe.name, fused=not a.plain)
+    train(
+        recipe,
+        join(*parts),
+        answers,
+        validation,
+        a.runs / recipe.name,
+        fused=not a.plain,
+        warm=a.warm,
+    )
 
 
 def _evaluate(a: argparse.Namespace) -> None:
-    write_figures(a.graph, a.data, a.runs / "cache", a.out, threads=a.threads)
+    figures = evaluate(a.graph, a.data, a.runs / "cache", threads=a.threads)
+    a.out.parent.mkdir(parents=True, exist_ok=True)
+    a.out.write_text(json.dumps(figures, indent=1) + "\n")
+    if a.picture:
+        draw_calibration(figures["calibration"], a.picture)
+    print(json.dumps(figures["metrics"], indent=1))
 
 
 if __name__ == "__main__":

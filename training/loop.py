@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,15 +49,19 @@ def train(
     save_every_s: float = 300,
     validate_every: int = 500,
     fused: bool = True,
+    warm: Path | None = None,
 ) -> State:
     """Trains to recipe.steps, from folder's last checkpoint where there is one; returns the end's
     state.
 
-    teacher_ND: unit float32, row i for crop i. Writes last.pt (every save_every_s seconds and at
-    the end), stable.pt (when the rate begins to fall) and log.jsonl into folder. Raises ValueError
-    for a checkpoint of another recipe and for a loss that is not finite, naming the step."""
+    teacher_ND: unit float32, row i for crop i. warm: weights that a new run begins with. Writes
+    last.pt (every save_every_s seconds and at the end), stable.pt (when the rate begins to fall)
+    and log.jsonl into folder. Raises ValueError for a checkpoint of another recipe and for a loss
+    that is not finite, naming the step."""
     folder.mkdir(parents=True, exist_ok=True)
     state = _begin(recipe, crops, teacher_ND)
+    if warm is not None:
+        state.network.load_state_dict(load_file(warm))
     _resume(recipe, state, folder / "last.pt")
     network = state.network.train()
     stepping = fused_view(network) if fused else network

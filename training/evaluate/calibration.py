@@ -42,6 +42,7 @@ def measure_calibration(
         low, high = np.quantile(rates[1:], (0.025, 0.975), axis=0)
         for suffix, column in (("", rates[0]), ("_low", low), ("_high", high)):
             curve[name + suffix] = column[kept]
+    rounded = {k: [float(f"{v:.4g}") for v in column] for k, column in curve.items()}
     return {
         "people": people,
         "crops": len(labels_N),
@@ -49,8 +50,19 @@ def measure_calibration(
         "non_mated_pairs": int(non_mated_QG.sum()),
         "bootstrap_rounds": rounds,
         "smallest_fmr": float(f"{fmr_RG[0][supported]:.4g}"),
-        "curve": {k: [float(f"{v:.4g}") for v in column] for k, column in curve.items()},
+        "operating_points": _operating_points(rounded),
+        "curve": rounded,
     }
+
+
+def _operating_points(curve: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """For the card: what the first grid similarity of at most an FMR costs in false non-matches."""
+    points = {}
+    for target in (1e-2, 1e-3, 1e-4):
+        k = next((i for i, rate in enumerate(curve["fmr"]) if rate <= target), None)
+        if k is not None:
+            points[f"FMR {target:g}"] = {name: column[k] for name, column in curve.items()}
+    return points
 
 
 def _counts(

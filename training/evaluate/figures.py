@@ -5,7 +5,6 @@ Everything is measured on the graph that is served, by the service's own alignme
 """
 
 import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -114,10 +113,3 @@ def draw_calibration(calibration: dict[str, Any], out: Path) -> None:
     axes.grid(alpha=0.3)
     figure.savefig(out, dpi=110)
     pyplot.close(figure)
-
-
-def write_figures(graph: Path, data: Path, cache: Path, out: Path, *, threads: int = 2) -> None:
-    figures = evaluate(graph, data, cache, threads=threads)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures["metrics"], indent=1))
