@@ -99,7 +99,7 @@ def test_nothing_that_tells_of_a_deleted_person_is_in_a_file_after_a_long_life(
     monkeypatch.setattr(sqlite, "PRAGMAS", fast)  # it is the bytes that count here
     monkeypatch.setattr(sqlite, "_sync", lambda path: None)
     gallery = open_gallery(folder)
-    rng, embeddings = random.Random(1), units(1500, 1)
+    rng, embeddings = random.Random(1), units(700, 1)  # with plain rows, three are found
     there: dict[str, int] = {}  # texts begin with a person's id, by which they are found
     gone: dict[str, int] = {}
     for n, embedding in enumerate(embeddings):
@@ -121,7 +121,7 @@ def test_nothing_that_tells_of_a_deleted_person_is_in_a_file_after_a_long_life(
             gallery.delete_person("default", gone_id)
     raw = raw_files(folder)
     gallery.close()
-    assert len(gone) > 500
+    assert len(gone) > 200
     assert [i for i, n in gone.items() if i.encode() in raw or is_in(embeddings[n], raw)] == []
     assert all(i.encode() in raw and is_in(embeddings[n], raw) for i, n in there.items())
 
