@@ -143,7 +143,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise _unreadable("its pixels have 32 bits; 8 and 16 are accepted")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     rgba = image.convert("RGBA")
     page = Image.new("RGB", image.size, "white")
     page.paste(rgba, mask=rgba)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from service.errors import (
     ImageEmpty,
@@ -264,7 +264,7 @@ def declaring(kind, width, height):
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff"])
 def test_a_declared_size_is_refused_before_a_pixel_is_decoded(kind, monkeypatch):
     data = declaring(kind, 60_000, 50_000)
-    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("it was decoded"))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("it was decoded"))
     with pytest.raises(ImageTooManyPixels) as caught:
         read(data, max_pixels=40_000_000)
     assert (caught.value.width, caught.value.height) == (60_000, 50_000)
@@ -343,7 +343,7 @@ def test_a_decoder_out_of_memory_is_an_image_error(monkeypatch):
     def exhausted(*_):
         raise MemoryError
 
-    monkeypatch.setattr(Image.Image, "convert", exhausted)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", exhausted)
     with pytest.raises(ImageUnreadable, match="memory"):
         read(encoded(flag(), "png"))
 
