@@ -4,6 +4,7 @@ An index is derived and disposable: it is built from the store, follows the stor
 is built anew when the log has been cut off behind it. No answer leaves but what the store holds.
 """
 
+import contextlib
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import SpaceMismatch, StorageUnavailable
+from service.errors import GalleryUnknown, SpaceMismatch, StorageUnavailable
 from service.gallery.contract import Candidate
 from service.gallery.index import FaceIndex, Hit, Rows
 
@@ -22,13 +23,17 @@ ROWS_A_READ: Final = 8192  # 16 MiB: so short a read holds up no one's wiping of
 
 @dataclass(frozen=True)
 class Standing:
-    """How a gallery stands in the store now. number: never another gallery's, even of one name."""
+    """How a gallery stands in the store now. number: never another gallery's, even of one name.
+
+    deletions: how many galleries of the store were ever deleted.
+    """
 
     number: int
     name: str
     space: str | None
     faces: int
     revision: int
+    deletions: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class LiveIndexes:
         self._threads = threads
         self._lock = threading.Lock()
         self._followed: dict[int, _Followed] = {}
+        self._deletions_seen = 0
 
     def search(
         self, gallery: str, space: str, embeddings_ND: NDArray[np.float32], top_k: int
@@ -74,7 +80,7 @@ class LiveIndexes:
         """As Galleries.search."""
         for _ in range(LOOKS):
             standing = self._truth.standing(gallery)
-            self._forget_deleted(standing.number)
+            self._forget_deleted(standing)
             if standing.space not in (None, space):
                 raise SpaceMismatch(gallery, value=space, limit=str(standing.space))
             index = self._follow(standing).caught_up(standing)
@@ -89,14 +95,15 @@ class LiveIndexes:
     def warm_up(self, galleries: Iterable[str]) -> None:
         """Builds the galleries' indexes where they are not built yet."""
         for gallery in galleries:
-            standing = self._truth.standing(gallery)
-            self._follow(standing).caught_up(standing)
+            with contextlib.suppress(GalleryUnknown):  # deleted since
+                standing = self._truth.standing(gallery)
+                self._follow(standing).caught_up(standing)
 
     def remove(self, gallery: int, faces: Sequence[int]) -> None:
         """Takes deleted faces out of memory now, not with the next search."""
         followed = self._followed.get(gallery)
         if followed is not None:
-            followed.index.apply(Rows.none(), faces)
+            followed.remove(faces)
 
     def forget(self, gallery: int) -> None:
         """Lets go of a deleted gallery's index."""
@@ -109,13 +116,15 @@ class LiveIndexes:
                 self._followed[standing.number] = _Followed(self._truth, self._threads)
             return self._followed[standing.number]
 
-    def _forget_deleted(self, searched: int) -> None:
+    def _forget_deleted(self, standing: Standing) -> None:
         """Lets go of galleries that another process deleted."""
+        if standing.deletions == self._deletions_seen:
+            return
         with self._lock:
-            others = self._followed.keys() - {searched}
-        if others:
-            for number in others - self._truth.standing_numbers(others):
-                self.forget(number)
+            numbers = set(self._followed)
+        for number in numbers - self._truth.standing_numbers(numbers):
+            self.forget(number)
+        self._deletions_seen = standing.deletions
 
 
 class _Followed:
@@ -134,6 +143,11 @@ class _Followed:
                 while self.index.revision < standing.revision:
                     self._catch_up(standing)
         return self.index
+
+    def remove(self, faces: Sequence[int]) -> None:
+        """Takes faces out that are deleted, also those that are being read at this moment."""
+        with self._catching_up:
+            self.index.apply(Rows.none(), faces)
 
     def _catch_up(self, standing: Standing) -> None:
         changes = None

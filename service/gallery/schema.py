@@ -77,6 +77,10 @@ SCHEMA: Final = (
     CREATE INDEX answers_of_person ON answers (person);
     CREATE INDEX answers_by_age ON answers (created);
 
+    -- One row: what tells an index that some gallery is gone.
+    CREATE TABLE house (galleries_deleted INTEGER NOT NULL);
+
+    INSERT INTO house VALUES (0);
     INSERT INTO galleries (name, metadata, persons, faces, revision, trimmed, created)
     VALUES ('default', '{}', 0, 0, 0, 0, (julianday('now') - 2440587.5) * 86400);
     """,

@@ -58,7 +58,10 @@ def find_gallery(db: Transaction, gallery: str) -> Standing | None:
     """How the gallery stands, None when it is not there."""
     if not boundary.is_gallery_name(gallery):
         return None
-    found = "SELECT number, name, space, faces, revision FROM galleries WHERE name = ?"
+    found = (
+        "SELECT number, name, space, faces, revision, (SELECT galleries_deleted FROM house)"
+        " FROM galleries WHERE name = ?"
+    )
     row = db.execute(found, (gallery,)).fetchone()
     return row and Standing(*row)
 
@@ -106,6 +109,7 @@ def erase_gallery(db: Transaction, number: int) -> None:
     for table in ("faces", "answers", "persons", "changes"):
         db.execute(f"DELETE FROM {table} WHERE gallery = ?", (number,))
     db.execute("DELETE FROM galleries WHERE number = ?", (number,))
+    db.execute("UPDATE house SET galleries_deleted = galleries_deleted + 1")
 
 
 # Persons.
