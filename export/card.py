@@ -23,7 +23,7 @@ def card(manifest: Mapping[str, Any]) -> str:
 
 
 def git_revision(*made_by: str) -> str:
-    """The commit that the tree stands on, `+changes` behind it where what made the artefact differs.
+    """The commit that the tree stands on, `+changes` behind it where the artefact's makers differ.
 
     made_by: files or folders from the repository's root; export and training where none is named.
     """

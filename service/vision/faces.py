@@ -1,7 +1,7 @@
 """The records that pass between the steps of the way of a photograph.
 
-Geometry everywhere: (x, y) in pixels of the upright photograph (EXIF applied), origin at the top left
-corner, x to the right, y down.
+Geometry everywhere: (x, y) in pixels of the upright photograph (EXIF applied), origin at the top
+left corner, x to the right, y down.
 """
 
 from dataclasses import dataclass
