@@ -1,0 +1,95 @@
+"""What the benchmarks of a running service share: a server process, photographs, the hardware."""
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+from zipfile import ZipFile
+
+import cv2
+import httpx
+import numpy as np
+
+ROOT: Final = Path(__file__).parents[1]
+RESULTS: Final = ROOT / "benchmarks" / "results"
+LFW: Final = ROOT.parent / "shared" / "data" / "lfw" / "photos.zip"
+_SERVE: Final = "from service.cli import app; app(['serve'])"
+
+
+@contextmanager
+def serving(data: Path) -> Iterator[tuple[httpx.Client, int]]:
+    """A client of a server process on that data folder, ready, and the process's id.
+
+    MIEN_* variables of the environment hold for it, but for the port, the data folder (an existing
+    one) and the number of workers, which is one.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    given = {"MIEN_DATA": str(data), "MIEN_PORT": str(port), "MIEN_WORKERS": "1"}
+    log = data / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE],
+            cwd=ROOT,
+            env={**os.environ, **given},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+            _wait(client, process, log)
+            yield client, process.pid
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _wait(client: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    while True:
+        if process.poll() is not None:
+            raise SystemExit(f"the server did not start:\n{log.read_text()}")
+        try:
+            if client.get("/readyz").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+
+
+def photographs(count: int, width: int, height: int) -> Iterator[bytes]:
+    """JPEGs of that size: each one of LFW's photographs on grey, half as large again if it fits."""
+    with ZipFile(LFW) as archive:
+        for name in sorted(archive.namelist())[:count]:
+            photograph = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_COLOR)
+            scale = min(1.5, width / photograph.shape[1], height / photograph.shape[0])
+            photograph = cv2.resize(photograph, None, fx=scale, fy=scale)
+            canvas = np.full((height, width, 3), 128, np.uint8)
+            y, x = (height - photograph.shape[0]) // 2, (width - photograph.shape[1]) // 2
+            canvas[y : y + photograph.shape[0], x : x + photograph.shape[1]] = photograph
+            yield cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
+def hardware() -> dict[str, Any]:
+    """What the figures hang on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "load before": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("onnxruntime", "opencv-python-headless", "faiss-cpu")},
+    }
+
+
+def heading(title: str, command: str, where: dict[str, Any]) -> list[str]:
+    """The first lines of a page of results."""
+    return [f"# {title}", "", f"`{command}`", "", *(f"{k}: {v}  " for k, v in where.items()), ""]
