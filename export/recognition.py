@@ -187,8 +187,10 @@ def _page(manifest: dict[str, Any]) -> str:
     """The card, with the calibration's curve as its picture in the place of its numbers."""
     calibration = {k: v for k, v in manifest["calibration"].items() if k != "curve"}
     points = calibration.pop("operating_points")
-    picture = "\n![FMR and FNMR by threshold](calibration.png)\n"
-    return card({**manifest, "calibration": calibration, "operating_points": points}) + picture
+    failing = manifest["lfw_failing_pairs"]
+    shown = {k: v for k, v in manifest.items() if k not in ("calibration", "lfw_failing_pairs")}
+    shown |= {"calibration": calibration, "operating_points": points, "lfw_failing_pairs": failing}
+    return card(shown) + "\n![FMR and FNMR by threshold](calibration.png)\n"
 
 
 def facts_of_ecacface(run: dict[str, Any]) -> dict[str, Any]:

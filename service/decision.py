@@ -8,7 +8,7 @@ is taken as linear. A rate below `smallest_fmr` was seen in too few pairs of peo
 An open-set search compares a probe with every enrolled face. If F faces are enrolled and the
 probe's person is not, FPIR <= 1 - (1 - FMR)^F; equality would need independent comparisons, and
 both the shared probe and the several faces of one person make them depend positively. The bound is
-what is used: a threshold by target_fpir errs on the careful side. """
+what is used: a threshold by target_fpir errs on the careful side."""
 
 import math
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class Threshold:
     similarity: a match is at or above it. by, target: what was asked, or the smallest target that
     the calibration supports. interval: 95 % of the target's own rate at this similarity.
     uncertain_from: the similarity that the interval's lower end would allow; from there up to
-    `similarity` a person should look. It equals `similarity` where a similarity was asked for. """
+    `similarity` a person should look. It equals `similarity` where a similarity was asked for."""
 
     similarity: float
     by: By

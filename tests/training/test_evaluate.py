@@ -64,7 +64,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 def test_people_who_cannot_be_confused_have_no_errors():
     embeddings, labels = people(10, 4, 0.01)
     figures = verification(embeddings, labels)
-    assert (figures.tar_at_1e2, figures.tar_at_1e3, figures.equal_error_rate) == (1, 1, 0)
+    assert (figures.tar_at_far_1e2, figures.tar_at_far_1e3, figures.equal_error_rate) == (1, 1, 0)
 
 
 def _check():

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 class Verification:
     """TAR at two FARs (1 - FNMR at FMR 1e-2 and 1e-3) and the equal error rate, all in [0, 1]."""
 
-    tar_at_1e2: float
-    tar_at_1e3: float
+    tar_at_far_1e2: float
+    tar_at_far_1e3: float
     equal_error_rate: float
 
 
