@@ -11,14 +11,11 @@ two runs of its networks side by side, the peer has two threads of torch.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ import torch
 from PIL import Image, ImageOps
 
 from benchmarks.agreement import Agreement, faces_from_corners
+from benchmarks.hardware import hardware
 from benchmarks.peers.facenet_mtcnn import load_mtcnn
 from service.inference.artefact import load_artefact
 from service.vision.detect import Cascade, detect_faces
@@ -160,23 +158,6 @@ def _difference(photograph: str, box: Any, confidence: float, best: float) -> di
     }
 
 
-def hardware() -> dict[str, Any]:
-    """What the figures hang on."""
-    cpu = next(
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    )
-    packages = ("numpy", "onnxruntime", "opencv-python-headless", "torch")
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "peer": "facenet-pytorch 2.6.0",
-        **{package: version(package) for package in packages},
-    }
-
-
 def page(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     lines = ["# Detection: Mien against facenet-pytorch's MTCNN", ""]
@@ -241,7 +222,7 @@ def main() -> None:
     speed = list(speed_rows(arguments.golden, peer, arguments.threads, arguments.runs))
     torch.set_num_threads(1)
     result = {
-        "hardware": hardware(),
+        "hardware": hardware("numpy", "onnxruntime", "opencv-python-headless", "torch"),
         "speed": speed,
         "golden": {
             "mien": summary(golden_agreement(arguments.golden, ours(1))),

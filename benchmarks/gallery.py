@@ -9,18 +9,17 @@ beside each write a bare fsync of 4 KiB on the same disk. Writes benchmarks/resu
 
 import argparse
 import os
-import platform
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.hardware import as_line, hardware
 from service.gallery import FILE_NAME, open_gallery
 from service.gallery.contract import Galleries, Idempotency, NewFace
 
@@ -148,22 +147,13 @@ def synced(path: Path) -> Callable[[int], object]:
     return call
 
 
-def hardware() -> str:
-    cpus = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next(line.split(":")[1].strip() for line in cpus if line.startswith("model name"))
-    return (
-        f"{cpu}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"faiss {version('faiss-cpu')}, numpy {version('numpy')}"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--faces", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
-    lines = ["# The gallery's times", "", "`python -m benchmarks.gallery`", "", hardware(), ""]
+    facts = as_line(hardware("faiss-cpu", "numpy")) + f"; SQLite {sqlite3.sqlite_version}"
+    lines = ["# The gallery's times", "", "`python -m benchmarks.gallery`", "", facts, ""]
     for faces in given.faces:
         lines += [
             f"## {faces} faces",

@@ -20,7 +20,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.served import RESULTS, hardware, heading, photographs, serving
+from benchmarks.hardware import hardware
+from benchmarks.served import RESULTS, heading, photographs, serving
 from service.gallery import open_gallery
 from service.gallery.contract import NewFace
 
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--faces", type=int, default=10_000)
     given = parser.parse_args()
-    where = hardware()
+    where = hardware("onnxruntime", "opencv-python-headless", "faiss-cpu")
     with tempfile.TemporaryDirectory() as folder:
         with serving(Path(folder)) as (client, _):
             space = space_of(client)

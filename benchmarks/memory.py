@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.served import RESULTS, hardware, heading, photographs, serving
+from benchmarks.hardware import hardware
+from benchmarks.served import RESULTS, heading, photographs, serving
 
 SIZES = ((320, 240), (640, 480), (480, 640), (1280, 960), (1920, 1080), (250, 250))
 OF_EACH_SIZE = 3
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=100)
     parser.add_argument("--last", type=int, default=1000)
     given = parser.parse_args()
-    where = hardware()
+    where = hardware("onnxruntime", "opencv-python-headless", "faiss-cpu")
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as (client, process):
         found = measure(client, process, [given.first, given.last])
     result = {

@@ -1,14 +1,12 @@
 """What the benchmarks of a running service share: a server process, photographs, the hardware."""
 
 import os
-import platform
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 from zipfile import ZipFile
@@ -75,19 +73,6 @@ def photographs(count: int, width: int, height: int) -> Iterator[bytes]:
             y, x = (height - photograph.shape[0]) // 2, (width - photograph.shape[1]) // 2
             canvas[y : y + photograph.shape[0], x : x + photograph.shape[1]] = photograph
             yield cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-
-
-def hardware() -> dict[str, Any]:
-    """What the figures hang on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "load before": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("onnxruntime", "opencv-python-headless", "faiss-cpu")},
-    }
 
 
 def heading(title: str, command: str, where: dict[str, Any]) -> list[str]:

@@ -50,6 +50,8 @@ def open_session(graph: bytes, *, threads: int, device: str) -> Session:
     Raises GraphBroken, and SettingsError when the device cannot be used: there is no falling back.
     """
     require_device(device)
+    if device == "cuda":
+        ort.preload_dlls()  # CUDA's libraries come in packages, off the loader's path
     try:
         session = ort.InferenceSession(graph, _options(threads), providers=_providers(device))
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
