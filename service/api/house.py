@@ -33,14 +33,17 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/models", response_model=schemas.Models)
 async def list_models(request: Request) -> Response:
-    """The networks that are served, as their manifests say."""
-    return await json_response({"items": [_model(a) for a in service_of(request).artefacts]})
+    """The networks that are served, with the plain facts of their manifests."""
+    items = [_model(artefact, _facts(artefact)) for artefact in service_of(request).artefacts]
+    return await json_response({"items": items})
 
 
 @router.get("/models/{name}", response_model=schemas.Model, responses=refuses(404))
 async def get_model(request: Request, name: str) -> Response:
-    """The network of that name."""
-    return await json_response(_model(_named(request, name)))
+    """The network of that name, as its manifest says; golden outputs and calibration left out."""
+    artefact = _named(request, name)
+    manifest = {key: value for key, value in artefact.manifest.items() if key not in _HIDDEN}
+    return await json_response(_model(artefact, manifest))
 
 
 @router.get("/models/{name}/calibration", responses=refuses(404))
@@ -73,9 +76,13 @@ def _named(request: Request, name: str) -> Artefact:
     return artefacts[name]
 
 
-def _model(artefact: Artefact) -> schemas.Model:
+def _facts(artefact: Artefact) -> dict[str, Any]:
+    manifest = artefact.manifest
+    return {key: value for key, value in manifest.items() if not isinstance(value, dict | list)}
+
+
+def _model(artefact: Artefact, manifest: dict[str, Any]) -> schemas.Model:
     session = next(iter(artefact.graphs.values()))
-    manifest = {key: value for key, value in artefact.manifest.items() if key not in _HIDDEN}
     return {
         "name": artefact.name,
         "task": artefact.task,

@@ -136,7 +136,10 @@ def test_the_models_are_named_with_what_they_are_and_run_on(client: TestClient) 
     assert models["stand-in"]["space"] == "stand-in/1"
     assert models["stand-in"]["provider"] == "CPUExecutionProvider"
     assert models["mtcnn"]["manifest"]["licence"].startswith("MIT")
-    assert client.get("/models/stand-in").json() == models["stand-in"]
+    assert not {"golden", "calibration", "input"} & set(models["stand-in"]["manifest"])
+    whole = client.get("/models/stand-in").json()
+    assert whole["manifest"]["input"] == {"crops": {"dtype": "uint8", "shape": ["n", 112, 112, 3]}}
+    assert {**whole, "manifest": models["stand-in"]["manifest"]} == models["stand-in"]
     assert client.get("/models/stand-in/calibration").json()["people"] == 100
     assert client.get("/models/mtcnn/calibration").json() == {}
     for path in ("/models/none", "/models/none/calibration"):
