@@ -30,8 +30,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(models: Path, tmp_path: Path) -> Settings:
-    """Settings for a service of stand-ins with a store of its own."""
-    return Settings(models=models, recognition=NAME, data=tmp_path / "data", threads=1)
+    """Settings for a service of stand-ins with a store of its own, where crops meet in batches."""
+    return Settings(models=models, recognition=NAME, data=tmp_path / "data", batch=4)
 
 
 def open_drawn(settings: Settings) -> Opened:

@@ -173,6 +173,7 @@ def _entries(manifest: dict[str, Any], task: str) -> dict[str, Any]:
 def _verified(
     path: Path, part: str, entry: Mapping[str, Any], task: str, threads: int, device: str
 ) -> Session:
+    signature = SIGNATURES[task][part]
     try:
         graph = path.read_bytes()
     except OSError as error:
@@ -180,12 +181,18 @@ def _verified(
     if (digest := hashlib.sha256(graph).hexdigest()) != entry["sha256"]:
         raise _Refused(f"{path.name} has the sha256 {digest}, the manifest says {entry['sha256']}")
     try:
-        session = open_session(graph, threads=threads, device=device)
+        session = open_session(
+            graph, threads=threads, device=device, keeps_memory=_differs_in_rows_alone(signature)
+        )
     except GraphBroken as error:
         raise _Refused(f"{path.name} is no graph that can run: {error}") from error
-    _keep_contract(path.name, session, SIGNATURES[task][part], entry)
+    _keep_contract(path.name, session, signature, entry)
     _keep_golden(path.name, session, entry["golden"], task)
     return session
+
+
+def _differs_in_rows_alone(signature: Signature) -> bool:
+    return all(None not in shape[1:] for _, shape in signature.input.values())
 
 
 def _keep_contract(

@@ -1,8 +1,9 @@
 """Networks ready to run: the one home of ONNX Runtime.
 
 A session is made from a graph's bytes, so that what was hashed is what runs. It computes on the
-device that was asked for or not at all, and its memory follows the batch in work: no arena that
-keeps the largest batch ever seen, no plan kept per input shape (photographs have endless ones).
+device that was asked for or not at all. Memory is kept between runs only where inputs differ in
+nothing but the number of rows, which the caller bounds: an arena keeps the largest run ever seen
+and a plan per shape, and the shapes of photographs never end. (Kept, a crop costs a sixth less.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,16 +45,19 @@ class Session:
         return outputs
 
 
-def open_session(graph: bytes, *, threads: int, device: str) -> Session:
+def open_session(graph: bytes, *, threads: int, device: str, keeps_memory: bool = False) -> Session:
     """The network of a graph's bytes on `device` (cpu, cuda) with `threads` threads a run.
 
-    Raises GraphBroken, and SettingsError when the device cannot be used: there is no falling back.
+    keeps_memory: hold on to a run's memory for the next. Raises GraphBroken, and SettingsError when
+    the device cannot be used: there is no falling back.
     """
     require_device(device)
     if device == "cuda":
         ort.preload_dlls()  # CUDA's libraries come in packages, off the loader's path
     try:
-        session = ort.InferenceSession(graph, _options(threads), providers=_providers(device))
+        session = ort.InferenceSession(
+            graph, _options(threads, keeps_memory), providers=_providers(device)
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise GraphBroken(str(error).splitlines()[0][:300]) from error
     if session.get_providers()[0] != _PROVIDERS[device]:
@@ -79,12 +83,12 @@ def _inactive(device: str, providers: Sequence[str]) -> str:
     )
 
 
-def _options(threads: int) -> "ort.SessionOptions":
+def _options(threads: int, keeps_memory: bool) -> "ort.SessionOptions":
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = keeps_memory
+    options.enable_mem_pattern = keeps_memory
     options.log_severity_level = 3
     # A thread that waits in a busy loop takes the core from the next photograph's decoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -30,8 +30,8 @@ def port(models: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]
         data=tmp_path_factory.mktemp("data"),
         max_body_bytes=4_000_000,
         max_image_bytes=4_000_000,
-        threads=1,
         photographs=3,
+        batch=4,
     )
     config = uvicorn.Config(
         create_app(settings, open_engine=open_drawn), port=0, log_level="warning"

@@ -41,7 +41,7 @@ def app(models: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastA
     """A service that runs."""
     data = tmp_path_factory.mktemp("data")
     app = create_app(
-        Settings(models=models, recognition="stand-in", data=data, threads=1),
+        Settings(models=models, recognition="stand-in", data=data),
         open_engine=open_drawn,
     )
     with ready_client(app):

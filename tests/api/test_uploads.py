@@ -29,7 +29,6 @@ def client(models: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Te
         models=models,
         recognition="stand-in",
         data=tmp_path_factory.mktemp("data"),
-        threads=1,
         max_image_bytes=300_000,
         max_body_bytes=1_000_000,
         max_images=3,

@@ -42,7 +42,7 @@ ORDER = EnrolOrder("default", None, None, None, "only", "off", None)
 def engine(models: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine whose default gallery has PEOPLE persons, "0" to "7", drawn with that number."""
     folder = tmp_path_factory.mktemp("store")
-    opened = open_drawn(Settings(models=models, recognition="stand-in", data=folder, threads=1))
+    opened = open_drawn(Settings(models=models, recognition="stand-in", data=folder))
     for person in range(PEOPLE):
         enroll(opened.engine, [drawn_photo(person)], person_id=str(person), name=f"P {person}")
     yield opened.engine
