@@ -219,7 +219,7 @@ def _decoded(text: str, limits: Limits) -> Image:
         if head is None or head[1] is None:
             return ImageNotBase64("a data URI begins with data:image/...;base64,")
         text = text[head.end() :]
-    try:  # on bytes, since translating a text of some MB takes a second
+    try:
         plain = text.encode("ascii").translate(_TO_PLAIN, b" \t\r\n").rstrip(b"=")
         if len(plain) * 3 // 4 > limits.image_bytes:
             return ImageTooManyBytes(len(plain) * 3 // 4, limits.image_bytes)
