@@ -41,6 +41,7 @@ from service.gallery import open_gallery
 from service.inference.artefact import Artefact, golden_pattern, load_artefact
 from service.inference.batcher import Batcher
 from service.inference.session import Session
+from service.memory import give_memory_back
 from service.recognition import MIN_FACE_PX, Engine
 from service.settings import Settings, hand_down, read_settings, unknown_variables
 from service.vision.detect import Cascade, detect_faces
@@ -132,6 +133,7 @@ def serve(settings: Settings) -> None:
 
 def open_everything(settings: Settings) -> Opened:
     """The engine of the settings, not yet warm. Raises ArtefactError, SettingsError, Storage*."""
+    give_memory_back()
     detector, recogniser = _load_models(settings)
     cascade = Cascade(**{part: graph.run for part, graph in detector.graphs.items()})
     batcher = Batcher(

@@ -15,6 +15,7 @@ STEPS = ("vision", "imagefile", "inference", "gallery", "decision")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "settings": ("errors",),
+    "memory": (),
     "vision": ("errors",),
     "imagefile": ("errors", "vision"),
     "inference": ("errors",),
