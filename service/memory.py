@@ -4,8 +4,8 @@ glibc keeps a heap a thread and, after the first large block that was freed, put
 32 MiB on these heaps, where one small survivor holds all below it. A service of many threads and
 many sizes of photographs then grows to the sum of the largest of each thread. With two heaps, and
 large blocks mapped and unmapped one by one (mallopt(3)), a server that was sent photographs of 71
-kinds had 249 MiB resident after 100 of them and 255 after 1,000, where it had 329 and 355 before, at
-about 2 % more time.
+kinds had 249 MiB resident after 100 of them and 255 after 1,000, where it had 329 and 355 before,
+at about 2 % more time.
 """
 
 import ctypes
