@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +28,7 @@ from export.card import card, git_revision
 from service.inference.artefact import describe_graph, golden_crops
 from service.inference.session import open_session
 from training.data.crops import read_crops
+from training.loop import rounds_of
 from training.networks.ecacface import MobileFaceNet
 
 OPSET = 18
@@ -136,19 +137,15 @@ def _prove(graph: bytes, deployed: Deployed, crops: NDArray[np.uint8]) -> None:
             raise ValueError(f"rows {name} differ by {difference:.2e} from the batch")
 
 
-def read_weights(path: Path) -> tuple[MobileFaceNet, dict[str, Any]]:
-    """The network that a run left as safetensors, and that run's own facts (recipe, step).
+def read_weights(path: Path) -> tuple[MobileFaceNet, list[dict[str, Any]]]:
+    """The network that a run left as safetensors, and the recipes that it went through.
 
-    Raises ValueError where the file is not of this network.
+    Raises ValueError where the file does not tell.
     """
-    with safe_open(path, "pt") as kept:
-        facts = {key: json.loads(value) for key, value in (kept.metadata() or {}).items()}
-        weights = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
-    if "recipe" not in facts:
-        raise ValueError(f"{path} does not say by which recipe it was trained")
-    network = MobileFaceNet(facts["recipe"]["attention"], facts["recipe"]["embedding"])
-    network.load_state_dict(weights)
-    return network.eval(), facts
+    rounds = rounds_of(path)
+    network = MobileFaceNet(rounds[-1]["attention"], rounds[-1]["embedding"])
+    network.load_state_dict(load_file(path))
+    return network.eval(), rounds
 
 
 def write_graph(weights: Path, folder: Path, crops: NDArray[np.uint8]) -> None:
@@ -164,13 +161,13 @@ def write_card(weights: Path, folder: Path, figures: dict[str, Any]) -> None:
 
     Raises ValueError where the figures were measured on another graph.
     """
-    _, facts = read_weights(weights)
+    _, rounds = read_weights(weights)
     graph = (folder / "model.onnx").read_bytes()
     described = describe_graph(graph, golden_crops().shape)
     if figures["sha256"] != described["sha256"]:
         raise ValueError(f"the figures are of {figures['sha256']}, not of {folder / 'model.onnx'}")
     manifest = {
-        **facts_of_ecacface(facts),
+        **facts_of_ecacface(rounds),
         **described,
         "bytes": len(graph),
         "opset": OPSET,
@@ -193,8 +190,8 @@ def _page(manifest: dict[str, Any]) -> str:
     return card(shown) + "\n![FMR and FNMR by threshold](calibration.png)\n"
 
 
-def facts_of_ecacface(run: dict[str, Any]) -> dict[str, Any]:
-    """What the manifest says of ecacface-mobile beside what is measured. run: see read_weights."""
+def facts_of_ecacface(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest says of ecacface-mobile beside what is measured. rounds: read_weights'."""
     return {
         "name": "ecacface-mobile",
         "summary": "Embeddings of aligned faces: ECACFace (ESCA attention in each of "
@@ -220,7 +217,8 @@ def facts_of_ecacface(run: dict[str, Any]) -> dict[str, Any]:
         },
         "teacher": "a MobileFaceNet of 512 dimensions from an MIT package, training data unknown; "
         "its embeddings of the training crops were learnt from, its weights were not read",
-        "training": {**run["recipe"], "steps_done": run["step"]},
+        "crops_seen": sum(round_["steps"] * round_["batch"] for round_ in rounds),
+        "training": {f"round {i}": round_ for i, round_ in enumerate(rounds, 1)},
         "limits": [
             "Distilled from one small teacher on few people: see metrics for what that gives.",
             "Error rates by age, sex or ethnicity have not been measured.",

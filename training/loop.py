@@ -6,10 +6,12 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -105,15 +107,28 @@ def train(
             _save(recipe, state, folder / "last.pt")
             saved = time.monotonic()
     _save(recipe, state, folder / "last.pt")
-    keep_network(recipe, state, folder / "network.safetensors")
+    keep_network(recipe, state, folder / "network.safetensors", warm)
     return state
 
 
-def keep_network(recipe: Recipe, state: State, path: Path) -> None:
-    """The network alone, with the recipe and step in the file's metadata: what export reads."""
-    facts = {"recipe": json.dumps(asdict(recipe)), "step": json.dumps(state.step)}
+def keep_network(recipe: Recipe, state: State, path: Path, warm: Path | None = None) -> None:
+    """The network alone; in the file's metadata every recipe that it went through, last one last.
+
+    warm: the weights that it began with, whose own recipes stand before.
+    """
+    rounds = [*(rounds_of(warm) if warm else []), {**asdict(recipe), "steps": state.step}]
     weights = {name: tensor.contiguous() for name, tensor in state.network.state_dict().items()}
-    save_file(weights, path, metadata=facts)
+    save_file(weights, path, metadata={"rounds": json.dumps(rounds)})
+
+
+def rounds_of(path: Path) -> list[dict[str, Any]]:
+    """The recipes that a network was trained by. Raises ValueError where its file tells none."""
+    with safe_open(path, "pt") as kept:
+        facts = kept.metadata() or {}
+    if "rounds" not in facts:
+        raise ValueError(f"{path} does not say by which recipe it was trained")
+    rounds: list[dict[str, Any]] = json.loads(facts["rounds"])
+    return rounds
 
 
 def as_input(pixels_NHWC: NDArray[np.uint8]) -> Tensor:
