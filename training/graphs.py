@@ -17,8 +17,8 @@ def open_graph(path: Path, *, threads: int = 2) -> Embed:
     length."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # The blocked-layout kernels of the highest level took three times as long on one AVX-512
-    # machine.
+    # Weights that are denormal numbers, as some published graphs have thousands of, cost the
+    # highest level's kernels several times the work.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0].name

@@ -40,13 +40,11 @@ def answers(text: str) -> list[dict[str, Any]]:
     return found
 
 
-@needs_shared("data/lfw/photos.zip", "data/teacher/teacher.onnx")
+@needs_shared("data/lfw/photos.zip")
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-def test_the_session_enrols_three_people_and_knows_them(
-    face_models: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_session_enrols_three_people_and_knows_them(tmp_path: Path) -> None:
     folder = lay_out(tmp_path / "photographs", FILES)
-    with serving(tmp_path / "data", tmp_path / "log", **face_models) as address:
+    with serving(tmp_path / "data", tmp_path / "log") as address:
         done = subprocess.run(
             ["bash", "-e", "-c", session()],
             cwd=folder,
