@@ -6,18 +6,22 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _SERVE = (
-    "from service.app import serve; from service.settings import read_settings as r; serve(r())"
+    sys.executable,
+    "-c",
+    "from service.app import serve; from service.settings import read_settings as r; serve(r())",
 )
 
 
 @contextmanager
-def serving(data: Path, log: Path, **settings: object) -> Iterator[str]:
+def serving(
+    data: Path, log: Path, *, command: Sequence[str] = _SERVE, **settings: object
+) -> Iterator[str]:
     """The address of a server that is ready. settings: by field, `workers=2` for MIEN_WORKERS."""
     port = free_port()
     given = {"data": data, "port": port, **settings}
@@ -26,9 +30,7 @@ def serving(data: Path, log: Path, **settings: object) -> Iterator[str]:
         **{f"MIEN_{name.upper()}": str(value) for name, value in given.items()},
     }
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE], cwd=ROOT, env=environment, stdout=output, stderr=output
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         address = f"http://127.0.0.1:{port}"
         while not is_ready(address):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.lfw import lay_out
-from tests.e2e.server import ROOT, free_port, is_ready
+from tests.e2e.server import ROOT, serving
 from tests.shared import needs_shared
 
 MIEN = [sys.executable, "-c", "from service.cli import app; app()"]
@@ -42,25 +42,10 @@ def told(*arguments: object, settings: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def mien_serve(log: Path, settings: dict[str, Any]) -> Iterator[str]:
+def mien_serve(log: Path, data: Path) -> Iterator[str]:
     """The address of `mien serve`, ready; it ends well when it is told to."""
-    port = free_port()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*MIEN, "serve"],
-            cwd=ROOT,
-            env=environment({**settings, "port": port}),
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        while not is_ready(address):
-            assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
+    with serving(data, log, command=[*MIEN, "serve"]) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
     assert "Traceback" not in log.read_text(encoding="utf-8", errors="replace")
 
 
@@ -68,7 +53,7 @@ def mien_serve(log: Path, settings: dict[str, Any]) -> Iterator[str]:
 def test_the_command_says_the_same_with_a_server_and_without(tmp_path: Path) -> None:
     folder = lay_out(tmp_path, FILES)
     settings = {"data": tmp_path / "data"}
-    with mien_serve(tmp_path / "log", settings) as address:
+    with mien_serve(tmp_path / "log", tmp_path / "data") as address:
         outcome = told("enroll", folder / "people", "--url", address, settings=settings)
         served = told("identify", folder / "halle.jpg", "--url", address, settings=settings)
     assert [(e["person_id"], e["before"]) for e in sorted(outcome["enrolled"], key=str)] == [
