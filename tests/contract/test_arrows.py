@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "inference": ("errors",),
     "gallery": ("errors",),
     "decision": ("errors",),
+    "calibration": ("errors", "decision"),
     "observe": ("errors",),
     "recognition": ("errors", "observe", *STEPS),
     # The wire needs the records of what it answers, and never the steps themselves.
@@ -109,8 +110,12 @@ def test_foreign_libraries_stay_at_home(path: Path) -> None:
         assert any(inside.startswith(home) for home in homes), f"{path} imports {module}"
 
 
-@pytest.mark.parametrize("path", [*files("service/vision"), SERVICE / "decision.py"], ids=str)
-def test_vision_and_decision_import_numpy_and_opencv_at_most(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [*files("service/vision"), *files("service/calibration"), SERVICE / "decision.py"],
+    ids=str,
+)
+def test_what_training_shares_imports_numpy_and_opencv_at_most(path: Path) -> None:
     foreign = {module.split(".")[0] for module in imports(path)} - set(sys.stdlib_module_names)
     assert foreign <= {"numpy", "cv2", "service"}
 
@@ -129,7 +134,7 @@ def test_training_uses_of_the_service_what_makes_its_crops_and_judges_them(path:
     for module in imports(path):
         assert module.split(".")[0] not in ("export", "benchmarks", "tests")
         if module.startswith("service."):
-            allowed = ("vision", "imagefile", "errors", "decision")
+            allowed = ("vision", "imagefile", "errors", "decision", "calibration.measure")
             assert any(within(module, name) for name in allowed), f"{path} imports {module}"
 
 

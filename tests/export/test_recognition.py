@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from export.recognition import recognition_graph, write_card, write_graph
+from service.calibration.measure import measure_calibration
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
 from tests.training.crops import drawn_crops
-from training.evaluate.calibration import measure_calibration
 from training.loop import State, keep_network
 from training.networks.ecacface import MobileFaceNet
 from training.recipes.ecacface_mobile import Recipe

@@ -5,10 +5,10 @@ import importlib.util
 import numpy as np
 import pytest
 
+from service.calibration.measure import RULE_OF, measure_calibration
 from service.decision import Calibration, threshold_for_fmr
 from tests.shared import SHARED, needs_shared
 from training.evaluate import lfw
-from training.evaluate.calibration import RULE_OF, measure_calibration
 from training.evaluate.verification import pair_scores, verification
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.calibration.measure import measure_calibration
 from training.data.crops import read_crops as read_set
 from training.evaluate import lfw
-from training.evaluate.calibration import measure_calibration
 from training.evaluate.verification import verification
 from training.graphs import Embed, embed_all, open_graph
 
