@@ -186,8 +186,9 @@ def write_card(weights: Path, folder: Path, figures: dict[str, Any]) -> None:
 
 def _page(manifest: dict[str, Any]) -> str:
     """The card, with the calibration's curve as its picture in the place of its numbers."""
-    calibration = {k: v for k, v in manifest["calibration"].items() if k != "curve"}
-    points = calibration.pop("operating_points")
+    calibration = dict(manifest["calibration"])
+    points = {f"FMR {row['target_fmr']:g}": row for row in calibration.pop("thresholds")}
+    calibration = {k: v for k, v in calibration.items() if k not in ("curve", "tail")}
     failing = manifest["lfw_failing_pairs"]
     shown = {k: v for k, v in manifest.items() if k not in ("calibration", "lfw_failing_pairs")}
     shown |= {"calibration": calibration, "operating_points": points, "lfw_failing_pairs": failing}

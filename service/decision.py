@@ -1,9 +1,11 @@
 """Similarity to decision: thresholds by the error rate that they promise, with its interval.
 
-A calibration is measured on people whom no training has seen (training.evaluate.calibration): for a
+A calibration is measured on people whom no training has seen (service.calibration.measure): for a
 grid of similarities the false match rate (FMR) and false non-match rate (FNMR) of ISO/IEC 19795-1,
 with 95 % intervals from a bootstrap over people. Between two grid points the logarithm of the rate
-is taken as linear. A rate below `smallest_fmr` was seen in too few pairs of people to be promised.
+is taken as linear. A rate below `smallest_fmr` was seen in too few pairs of people to be measured:
+where the calibration has a fitted tail the rate comes from that, and is said to be extrapolated;
+where it has none, `smallest_fmr` is the lowest that is promised.
 
 An open-set search compares a probe with every enrolled face. If F faces are enrolled and the
 probe's person is not, FPIR <= 1 - (1 - FMR)^F; equality would need independent comparisons, and
@@ -11,7 +13,7 @@ both the shared probe and the several faces of one person make them depend posit
 what is used: a threshold by target_fpir errs on the careful side."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +22,9 @@ from numpy.typing import NDArray
 Decision = Literal["match", "no_match", "uncertain"]
 By = Literal["threshold", "target_fmr", "target_fpir"]
 FLOOR = 1e-12  # where the logarithm of a rate of zero is taken
+TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # false match rates that are tabulated
+_FMR = ("fmr", "fmr_low", "fmr_high")
+_FNMR = ("fnmr", "fnmr_low", "fnmr_high")
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,17 @@ class Calibration:
     above".
 
     fmr_G and its bounds fall with the similarity, fnmr_G rises. smallest_fmr: the lowest FMR that
-    the set supports, at least 30 distinct pairs of people having been falsely matched there (the
-    rule of 30, applied to people, since comparisons of the same two people depend on each other).
+    was measured, at least 30 distinct pairs of people having been falsely matched there (the rule
+    of 30, applied to people, since comparisons of the same two people depend on each other).
+    lowest_fmr: the lowest that is promised; under smallest_fmr where a fitted tail goes on from
+    there, and fmr_G with its bounds is that tail. name: the user's own for it, None for a model's.
     """
 
     people: int
     crops: int
     smallest_fmr: float
+    lowest_fmr: float
+    name: str | None
     similarity_G: NDArray[np.float64]
     fmr_G: NDArray[np.float64]
     fmr_low_G: NDArray[np.float64]
@@ -44,31 +53,39 @@ class Calibration:
     fnmr_high_G: NDArray[np.float64]
 
     @classmethod
-    def from_manifest(cls, block: dict[str, Any]) -> "Calibration":
+    def from_manifest(cls, block: dict[str, Any], *, name: str | None = None) -> "Calibration":
         """The manifest's `calibration` block. Raises ValueError where it is not one."""
         try:
+            people, crops = int(block["people"]), int(block["crops"])
+            smallest = lowest = float(block["smallest_fmr"])
             columns = {
-                f"{name}_G": np.array(block["curve"][name], np.float64)
-                for name in (
-                    "similarity",
-                    "fmr",
-                    "fmr_low",
-                    "fmr_high",
-                    "fnmr",
-                    "fnmr_low",
-                    "fnmr_high",
-                )
+                f"{column}_G": np.array(block["curve"][column], np.float64)
+                for column in ("similarity", *_FMR, *_FNMR)
             }
-            found = cls(
-                int(block["people"]), int(block["crops"]), float(block["smallest_fmr"]), **columns
-            )
-        except (KeyError, TypeError) as error:
+            if "tail" in block:
+                lowest = _go_on(columns, block["tail"])
+        except KeyError as error:
             raise ValueError(f"the calibration lacks {error}") from error
-        if len({len(c) for c in columns.values()}) != 1 or len(found.similarity_G) < 2:
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"the calibration is garbled: {error}") from error
+        found = cls(people, crops, smallest, lowest, name, **columns)
+        if len({c.shape for c in columns.values()}) != 1 or len(found.similarity_G) < 2:
             raise ValueError("the calibration's columns are not of one length of at least 2")
+        if not all(np.isfinite(column).all() for column in columns.values()):
+            raise ValueError("the calibration has a value that is no number")
         if (np.diff(found.similarity_G) <= 0).any() or (np.diff(found.fmr_G) > 0).any():
             raise ValueError("the calibration's similarity must rise and its fmr must not")
+        if not 0 < lowest <= smallest <= 1:
+            raise ValueError("the calibration's smallest_fmr is no rate that it can promise")
         return found
+
+
+def _go_on(columns: dict[str, NDArray[np.float64]], tail: dict[str, Any]) -> float:
+    """Puts a fitted tail in the place of the columns' ends; the lowest FMR that it has."""
+    count = len(tail["similarity"])
+    for name in ("similarity", *_FMR):
+        columns[f"{name}_G"][-count:] = tail[name]
+    return float(columns["fmr_G"][-1])
 
 
 @dataclass(frozen=True)
@@ -76,15 +93,39 @@ class Threshold:
     """What a decision was taken by.
 
     similarity: a match is at or above it. by, target: what was asked, or the smallest target that
-    the calibration supports. interval: 95 % of the target's own rate at this similarity.
-    uncertain_from: the similarity that the interval's lower end would allow; from there up to
-    `similarity` a person should look. It equals `similarity` where a similarity was asked for."""
+    the calibration promises. interval: 95 % of the target's own rate at this similarity.
+    extrapolated: fewer than 30 pairs of people stand behind the rate. uncertain_from: the
+    similarity that the interval's lower end would allow; from there up to `similarity` a person
+    should look. It equals `similarity` where a similarity was asked for. calibration: the name of
+    the user's own that it is from, None for the model's."""
 
     similarity: float
     by: By
     target: float
     interval: tuple[float, float]
+    extrapolated: bool
     uncertain_from: float
+    calibration: str | None
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a target FMR asks for and costs. Each value stands with its 95 % interval over people.
+
+    similarity: the threshold. fmr: at that threshold, the target's own unless the calibration
+    promises none so low. extrapolated: fewer than 30 pairs of people stand behind the target."""
+
+    target_fmr: float
+    similarity: float
+    similarity_low: float
+    similarity_high: float
+    fmr: float
+    fmr_low: float
+    fmr_high: float
+    fnmr: float
+    fnmr_low: float
+    fnmr_high: float
+    extrapolated: bool
 
 
 def threshold_at(calibration: Calibration, similarity: float) -> Threshold:
@@ -93,19 +134,35 @@ def threshold_at(calibration: Calibration, similarity: float) -> Threshold:
         rate_at(calibration, column, similarity)
         for column in (calibration.fmr_G, calibration.fmr_low_G, calibration.fmr_high_G)
     ]
-    return Threshold(similarity, "threshold", rates[0], (rates[1], rates[2]), similarity)
+    return Threshold(
+        similarity,
+        "threshold",
+        rates[0],
+        (rates[1], rates[2]),
+        extrapolated=rates[0] < calibration.smallest_fmr,
+        uncertain_from=similarity,
+        calibration=calibration.name,
+    )
 
 
 def threshold_for_fmr(calibration: Calibration, target: float) -> Threshold:
     """The lowest similarity whose FMR is at most target, in (0, 1)."""
-    target = max(target, calibration.smallest_fmr)
+    target = max(target, calibration.lowest_fmr)
     similarity = _similarity_for(calibration, calibration.fmr_G, target)
     interval = (
         rate_at(calibration, calibration.fmr_low_G, similarity),
         rate_at(calibration, calibration.fmr_high_G, similarity),
     )
     uncertain = _similarity_for(calibration, calibration.fmr_low_G, target)
-    return Threshold(similarity, "target_fmr", target, interval, min(uncertain, similarity))
+    return Threshold(
+        similarity,
+        "target_fmr",
+        target,
+        interval,
+        extrapolated=target < calibration.smallest_fmr,
+        uncertain_from=min(uncertain, similarity),
+        calibration=calibration.name,
+    )
 
 
 def threshold_for_fpir(calibration: Calibration, target: float, *, faces: int) -> Threshold:
@@ -116,8 +173,29 @@ def threshold_for_fpir(calibration: Calibration, target: float, *, faces: int) -
     by_fmr = threshold_for_fmr(calibration, fmr)
     supported = target if by_fmr.target == fmr else _fpir(by_fmr.target, faces)
     low, high = (_fpir(rate, faces) for rate in by_fmr.interval)
-    return Threshold(
-        by_fmr.similarity, "target_fpir", supported, (low, high), by_fmr.uncertain_from
+    return replace(by_fmr, by="target_fpir", target=supported, interval=(low, high))
+
+
+def operating_points(calibration: Calibration) -> list[OperatingPoint]:
+    """What each of TARGETS asks for and costs.
+
+    The bounds of a threshold are where the bounds of the FMR meet the target: a round of the
+    bootstrap has its threshold below s just where its FMR at s is below the target, so the
+    percentiles of the one are the crossings of the percentiles of the other."""
+    return [_operating_point(calibration, target) for target in TARGETS]
+
+
+def _operating_point(calibration: Calibration, target: float) -> OperatingPoint:
+    promised = max(target, calibration.lowest_fmr)
+    similarity, low, high = (
+        _similarity_for(calibration, getattr(calibration, f"{name}_G"), promised) for name in _FMR
+    )
+    rates = {
+        name: rate_at(calibration, getattr(calibration, f"{name}_G"), similarity)
+        for name in (*_FMR, *_FNMR)
+    }
+    return OperatingPoint(
+        target, similarity, low, high, **rates, extrapolated=target < calibration.smallest_fmr
     )
 
 

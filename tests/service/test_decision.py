@@ -8,6 +8,7 @@ import pytest
 from service.decision import (
     Calibration,
     decide,
+    operating_points,
     rate_at,
     threshold_at,
     threshold_for_fmr,
@@ -33,6 +34,15 @@ def block() -> dict:
     return {"people": 100, "crops": 1000, "smallest_fmr": 1e-4, "curve": curve}
 
 
+def tailed() -> dict:
+    """The same, its FMR measured to 0.8 only, and going on from there as 10^(-4 - 10 (s - 0.8))."""
+    columns = block()
+    beyond = GRID[81:]
+    fmr = 10 ** (-4 - 10 * (beyond - 0.8))
+    tail = {"similarity": beyond, "fmr": fmr, "fmr_low": fmr / 10, "fmr_high": fmr * 10}
+    return {**columns, "tail": {name: column.tolist() for name, column in tail.items()}}
+
+
 @pytest.fixture
 def calibration() -> Calibration:
     return Calibration.from_manifest(json.loads(json.dumps(block())))
@@ -49,6 +59,39 @@ def test_a_target_under_what_the_set_supports_becomes_the_smallest_that_it_does(
     threshold = threshold_for_fmr(calibration, 1e-9)
     assert (threshold.target, threshold.by) == (1e-4, "target_fmr")
     assert threshold.similarity == pytest.approx(0.8)
+
+
+def test_a_target_in_a_fitted_tail_is_answered_and_said_to_be_extrapolated():
+    calibration = Calibration.from_manifest(tailed(), name="staff")
+    threshold = threshold_for_fmr(calibration, 1e-5)
+    assert (threshold.target, threshold.extrapolated, threshold.calibration) == (
+        1e-5,
+        True,
+        "staff",
+    )
+    assert threshold.similarity == pytest.approx(0.9)
+    assert threshold.interval == pytest.approx((1e-6, 1e-4))
+    measured = threshold_for_fmr(calibration, 1e-4)
+    assert (measured.similarity, measured.extrapolated) == (pytest.approx(0.8), False)
+    assert threshold_for_fmr(calibration, 1e-9).target == pytest.approx(1e-6)  # the tail's end
+    fpir = threshold_for_fpir(calibration, 1e-2, faces=1000)
+    assert (fpir.by, fpir.target, fpir.extrapolated) == ("target_fpir", 1e-2, True)
+    assert threshold_at(calibration, 0.95).extrapolated
+    assert not threshold_at(calibration, 0.7).extrapolated
+
+
+def test_a_target_has_its_threshold_and_its_cost_each_with_an_interval(calibration):
+    points = {point.target_fmr: point for point in operating_points(calibration)}
+    point = points[1e-2]
+    assert (point.similarity, point.fmr) == (pytest.approx(0.4), pytest.approx(1e-2))
+    assert (point.fmr_low, point.fmr_high) == pytest.approx((5e-3, 2e-2))
+    assert (point.similarity_low, point.similarity_high) == pytest.approx(
+        (0.4 - np.log10(2) / 5, 0.4 + np.log10(2) / 5)
+    )
+    assert (point.fnmr, point.fnmr_low, point.fnmr_high) == pytest.approx((0.4, 0.2, 0.4))
+    assert [point.extrapolated for point in points.values()] == [False] * 4 + [True] * 2
+    assert points[1e-6].similarity == points[1e-5].similarity == pytest.approx(0.8)
+    assert points[1e-6].fmr == pytest.approx(1e-4)  # what is promised in its place
 
 
 def test_uncertain_begins_where_the_lower_bound_meets_the_target(calibration):
@@ -117,10 +160,18 @@ def test_decisions_at_both_borders(calibration, similarity, decision):
         lambda b: b["curve"]["fmr"].pop(),
         lambda b: b["curve"]["similarity"].reverse(),
         lambda b: b["curve"]["fmr"].reverse(),
+        lambda b: b["curve"]["fnmr"].__setitem__(0, float("nan")),
+        lambda b: b["curve"].__setitem__("fmr", ["x"]),
+        lambda b: b.__setitem__("smallest_fmr", 0),
+        lambda b: b.__setitem__("curve", None),
+        lambda b: b["tail"]["fmr"].pop(),
+        lambda b: b["tail"].pop("fmr_low"),
+        lambda b: b["tail"]["fmr"].reverse(),
+        lambda b: b["tail"].__setitem__("similarity", []),
     ],
 )
 def test_a_broken_calibration_is_refused(damage):
-    broken = block()
+    broken = tailed()
     damage(broken)
     with pytest.raises(ValueError, match="calibration"):
         Calibration.from_manifest(broken)

@@ -5,11 +5,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from service.calibration.measure import RULE_OF, measure_calibration
-from service.decision import Calibration, threshold_for_fmr
 from tests.shared import SHARED, needs_shared
 from training.evaluate import lfw
-from training.evaluate.verification import pair_scores, verification
+from training.evaluate.verification import verification
 
 
 def people(count: int, each: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,46 +17,6 @@ def people(count: int, each: int, spread: float, seed: int = 0) -> tuple[np.ndar
     rows = rng.normal(size=(count, 32))[labels] + spread * rng.normal(size=(count * each, 32))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows.astype(np.float32), labels
-
-
-def test_the_calibrations_rates_are_those_of_counting_every_pair():
-    embeddings, labels = people(40, 5, 1.5)
-    block = measure_calibration(embeddings, labels, rounds=50)
-    mated, non_mated = pair_scores(embeddings, labels)
-    curve = block["curve"]
-    for k in range(0, len(curve["similarity"]), 17):
-        similarity = curve["similarity"][k]
-        assert curve["fmr"][k] == pytest.approx(
-            (non_mated >= similarity).mean(), rel=2e-3, abs=1e-5
-        )
-        assert curve["fnmr"][k] == pytest.approx((mated < similarity).mean(), rel=2e-3, abs=2e-3)
-        assert curve["fmr_low"][k] <= curve["fmr"][k] <= curve["fmr_high"][k] + 1e-9
-    assert (block["mated_pairs"], block["non_mated_pairs"]) == (len(mated), len(non_mated))
-
-
-def test_thirty_pairs_of_people_stand_behind_the_smallest_rate():
-    embeddings, labels = people(40, 5, 1.5)
-    calibration = Calibration.from_manifest(measure_calibration(embeddings, labels, rounds=20))
-    similarity = threshold_for_fmr(calibration, 1e-12).similarity
-    matched = (embeddings @ embeddings.T >= similarity - 0.005) & (labels[:, None] < labels[None])
-    assert len({(labels[i], labels[j]) for i, j in np.argwhere(matched)}) >= RULE_OF
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    """The same people again and again: 95 % intervals should hold most draws' own FMR at one
-    cut."""
-    embeddings, labels = people(300, 3, 1.5, seed=1)
-    whole = measure_calibration(embeddings, labels, rounds=2)["curve"]
-    k = int(np.argmin(np.abs(np.array(whole["similarity"]) - 0.3)))
-    truth, covered = whole["fmr"][k], 0
-    for draw in range(20):
-        chosen = np.random.default_rng(draw).choice(300, 60, replace=False)
-        rows = np.isin(labels, chosen)
-        relabelled = np.searchsorted(np.sort(chosen), labels[rows])
-        curve = measure_calibration(embeddings[rows], relabelled, rounds=100, seed=draw)["curve"]
-        at = int(np.argmin(np.abs(np.array(curve["similarity"]) - whole["similarity"][k])))
-        covered += curve["fmr_low"][at] <= truth <= curve["fmr_high"][at]
-    assert covered >= 15
 
 
 def test_people_who_cannot_be_confused_have_no_errors():
