@@ -1,31 +1,41 @@
-"""Any ONNX graph of the recognition contract, ours or a peer's, asked for embeddings; onnxruntime's
-home here."""
+"""Any ONNX graph that answers crops, ours or a peer's; onnxruntime's home here."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+SIDE = 112
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Feed = Callable[[NDArray[np.uint8]], NDArray[Any]]  # crops to what a graph takes
 
 
 def open_graph(path: Path, *, threads: int = 2) -> Embed:
-    """A function from crops uint8 (n, 112, 112, 3) RGB to embeddings float32 (n, D), unit
-    length."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Weights that are denormal numbers, as some published graphs have thousands of, cost the
-    # highest level's kernels several times the work.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    entry = session.get_inputs()[0].name
+    """A function from crops uint8 (n, 112, 112, 3) RGB to embeddings float32 (n, D), unit length.
+
+    Two forms of graph are known by the type and shape of their input: ours (uint8 [n, 112, 112, 3]
+    RGB) and InsightFace's (float [n, 3, 112, 112] RGB), which is given (p - 127.5) / 127.5, or the
+    pixels as they are where the graph subtracts and scales by itself before its first layer. A
+    graph that cannot answer two crops at once is asked for one at a time. Raises FileNotFoundError,
+    and ValueError for a file that is no such graph, saying what was found."""
+    session = _session(path, threads)
+    feed = _recognition_feed(session, path)
+    blank = np.zeros((2, SIDE, SIDE, 3), np.uint8)
+    if len(_ask(session, path, feed(blank[:1]))) != 1:
+        raise ValueError(f"{path}: one crop was given, and not one row came back")
+    together = _answers_two(session, path, feed(blank))
 
     def embed(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run(None, {entry: np.ascontiguousarray(crops)})[0]
-        return found / np.linalg.norm(found, axis=1, keepdims=True)
+        size = max(len(crops), 1) if together else 1
+        parts = [feed(crops[i : i + size]) for i in range(0, len(crops), size)]
+        found = np.concatenate([_ask(session, path, part) for part in parts])
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
     return embed
 
@@ -34,3 +44,129 @@ def embed_all(embed: Embed, pixels_NHWC: NDArray[np.uint8], batch: int = 16) -> 
     """Embeddings (N, D) of all crops, with a progress bar."""
     starts = tqdm(range(0, len(pixels_NHWC), batch), desc="embedding", unit="batch", leave=False)
     return np.concatenate([embed(pixels_NHWC[i : i + batch]) for i in starts])
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An expression or attribute graph. scores: crops uint8 (n, height, width, 3) RGB to float32
+    (n, classes), each in [0, 1]."""
+
+    scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    height: int
+    width: int
+    classes: int
+
+
+def open_classifier(path: Path, *, threads: int = 2) -> Classifier:
+    """The graph as a Classifier: uint8 [n, height, width, 3] in, float [n, classes] out.
+
+    Raises as open_graph does.
+    """
+    session = _session(path, threads)
+    kind, shape = _input(session, path)
+    if kind != "tensor(uint8)" or len(shape) != 4 or shape[3] != 3 or not _all_fixed(shape[1:]):
+        raise ValueError(
+            f"{path} takes {kind} {shape}; a graph that names what it sees takes uint8 "
+            "[n, height, width, 3]"
+        )
+    height, width = shape[1:3]
+    blank = np.zeros((1, height, width, 3), np.uint8)
+    return Classifier(
+        lambda crops: _ask(session, path, np.ascontiguousarray(crops)),
+        height,
+        width,
+        _ask(session, path, blank).shape[1],
+    )
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Weights that are denormal numbers, as some published graphs have thousands of, cost the
+    # highest level's kernels several times the work.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        raise ValueError(f"{path} is no graph that ONNX Runtime can run: {_line(error)}") from error
+
+
+def _recognition_feed(session: onnxruntime.InferenceSession, path: Path) -> Feed:
+    kind, shape = _input(session, path)
+    if kind == "tensor(uint8)" and _fits(shape, (SIDE, SIDE, 3)):
+        return np.ascontiguousarray
+    if kind == "tensor(float)" and _fits(shape, (3, SIDE, SIDE)):
+        mean, scale = (0, 1) if _normalises(path) else (127.5, 127.5)
+
+        def planes(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+            pixels = (crops.astype(np.float32) - np.float32(mean)) / np.float32(scale)
+            return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+        return planes
+    raise ValueError(
+        f"{path} takes {kind} {shape}; a recognition graph takes uint8 [n, {SIDE}, {SIDE}, 3], or, "
+        f"in InsightFace's form, float [n, 3, {SIDE}, {SIDE}]"
+    )
+
+
+def _normalises(path: Path) -> bool:
+    """Whether the graph subtracts and scales before its first layer, as those from MXNet do.
+
+    InsightFace's loader asks for nodes named so among the first eight; what counts here are the
+    operators before the first convolution or product, whatever they are named."""
+    operators = set()
+    for node in onnx.load(path, load_external_data=False).graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            break
+        operators.add(node.op_type)
+    return "Sub" in operators and bool(operators & {"Mul", "Div"})
+
+
+def _input(session: onnxruntime.InferenceSession, path: Path) -> tuple[str, list[Any]]:
+    entries = session.get_inputs()
+    if len(entries) != 1:
+        names = ", ".join(entry.name for entry in entries) or "none"
+        raise ValueError(f"{path} has {len(entries)} inputs ({names}), where one is expected")
+    return entries[0].type, list(entries[0].shape)
+
+
+def _fits(shape: list[Any], wanted: tuple[int, ...]) -> bool:
+    """Whether an input takes rows of that shape; a dimension without a number takes any."""
+    return len(shape) == 4 and all(
+        found == size or not isinstance(found, int)
+        for found, size in zip(shape[1:], wanted, strict=True)
+    )
+
+
+def _all_fixed(dimensions: list[Any]) -> bool:
+    return all(isinstance(size, int) for size in dimensions)
+
+
+def _answers_two(session: onnxruntime.InferenceSession, path: Path, two: NDArray[Any]) -> bool:
+    """Whether two crops get two rows: many published graphs were exported for a batch of one."""
+    try:
+        return len(_ask(session, path, two)) == 2
+    except ValueError:
+        return False
+
+
+def _ask(
+    session: onnxruntime.InferenceSession, path: Path, batch: NDArray[Any]
+) -> NDArray[np.float32]:
+    """The first output, float32 (n, D). Raises ValueError where it is of another form."""
+    try:
+        found = session.run(None, {session.get_inputs()[0].name: batch})[0]
+    except Exception as error:  # as above
+        raise ValueError(f"{path} cannot answer {batch.shape} crops: {_line(error)}") from error
+    if found.ndim != 2 or found.dtype != np.float32:
+        raise ValueError(f"{path} answers {found.dtype} {list(found.shape)}, not float32 [n, D]")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{path} answers numbers that are not finite")
+    return np.asarray(found)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,108 @@
+"""Graphs of both known forms answer; anything else is refused by what was found."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.standin import recognition_graph
+from tests.training.crops import drawn_crops
+from tests.training.peers import WEIGHTS, classifier, graph_of, peer
+from training.graphs import open_classifier, open_graph
+
+CROPS = drawn_crops(people=3, each=2).pixels_NHWC
+FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
+
+
+def by_hand(pixels_NHWC: np.ndarray) -> np.ndarray:
+    """What `peer` makes of pixels, normalised or not."""
+    planes = pixels_NHWC.transpose(0, 3, 1, 2).reshape(-1, 3, 7, 16, 7, 16).mean((3, 5))
+    found = planes.reshape(-1, 147) @ WEIGHTS
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def test_a_graph_of_our_contract_gives_unit_embeddings(tmp_path):
+    path = tmp_path / "ours.onnx"
+    path.write_bytes(recognition_graph(unit=False))
+    found = open_graph(path)(CROPS)
+    assert found.shape == (6, 512)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_insightfaces_form_is_given_planes_around_zero(tmp_path):
+    found = open_graph(peer(tmp_path / "peer.onnx"))(CROPS)
+    np.testing.assert_allclose(found, by_hand((CROPS - 127.5) / 127.5), atol=1e-5)
+
+
+def test_a_graph_that_normalises_by_itself_is_given_raw_pixels(tmp_path):
+    found = open_graph(peer(tmp_path / "mxnet.onnx", normalises=True))(CROPS)
+    np.testing.assert_allclose(found, by_hand((CROPS - 127.5) / 128), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [{"batch": 1}, {"rows": 1}], ids=["declared", "baked in"])
+def test_a_graph_for_one_crop_is_asked_one_by_one(tmp_path, form):
+    found = open_graph(peer(tmp_path / "one.onnx", **form))(CROPS)
+    np.testing.assert_allclose(found, by_hand((CROPS - 127.5) / 127.5), atol=1e-5)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx"):
+        open_graph(tmp_path / "nowhere.onnx")
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path):
+    path = tmp_path / "text.onnx"
+    path.write_text("not a graph")
+    with pytest.raises(ValueError, match=r"text\.onnx is no graph"):
+        open_graph(path)
+
+
+IDENTITY = [helper.make_node("Identity", ["x"], ["y"])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "words"),
+    [
+        (FLOAT, ["n", 112, 112, 3], r"takes tensor\(float\) \['n', 112, 112, 3\]"),
+        (FLOAT, ["n", 3, 160, 160], r"\['n', 3, 160, 160\]"),
+        (UINT8, ["n", 136, 112, 3], r"tensor\(uint8\) \['n', 136, 112, 3\]"),
+        (TensorProto.FLOAT16, ["n", 3, 112, 112], r"tensor\(float16\)"),
+        (FLOAT, ["n", 512], r"\['n', 512\]"),
+    ],
+)
+def test_an_input_of_another_form_is_refused_by_what_it_is(tmp_path, kind, shape, words):
+    path = graph_of(tmp_path / "other.onnx", IDENTITY, ("x", kind, shape), ("y", kind, shape))
+    with pytest.raises(ValueError, match=words):
+        open_graph(path)
+
+
+def test_an_answer_that_is_no_embedding_is_refused(tmp_path):
+    shape = ["n", 3, 112, 112]
+    path = graph_of(tmp_path / "map.onnx", IDENTITY, ("x", FLOAT, shape), ("y", FLOAT, shape))
+    with pytest.raises(ValueError, match=r"answers float32 \[1, 3, 112, 112\]"):
+        open_graph(path)
+
+
+def test_answers_that_are_no_numbers_are_refused(tmp_path):
+    path = peer(tmp_path / "broken.onnx")
+    model = onnx.load(path)
+    model.graph.initializer[1].CopyFrom(
+        numpy_helper.from_array(np.full_like(WEIGHTS, np.nan), "weights")
+    )
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"broken\.onnx answers numbers that are not finite"):
+        open_graph(path)
+
+
+def test_a_classifier_says_what_it_takes_and_gives(tmp_path):
+    network = open_classifier(classifier(tmp_path / "colour.onnx"))
+    assert (network.height, network.width, network.classes) == (16, 16, 3)
+    blue = np.zeros((2, 16, 16, 3), np.uint8)
+    blue[..., 2] = 200
+    assert network.scores(blue).argmax(1).tolist() == [2, 2]
+
+
+def test_crops_that_a_graph_cannot_take_are_a_clear_error(tmp_path):
+    network = open_classifier(classifier(tmp_path / "colour.onnx"))
+    with pytest.raises(ValueError, match=r"cannot answer \(1, 8, 8, 3\)"):
+        network.scores(np.zeros((1, 8, 8, 3), np.uint8))
