@@ -133,5 +133,5 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_taken(tmp_path, drawn,
 
 
 def test_a_cut_that_the_paper_has_not_is_refused():
-    with pytest.raises(ValueError, match="'dw_5' is none of dw_6, dw_7"):
+    with pytest.raises(ValueError, match="cut 'dw_5' is not one of 'dw_6', 'dw_7'"):
         mobilenet("dw_5")

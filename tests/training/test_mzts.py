@@ -260,9 +260,9 @@ def test_every_weight_of_network_and_projections_learns(faces):
     ("arguments", "complaint"),
     [
         ({"size": (136, 112)}, r"size \(136, 112\): patches of 16 do not tile"),
-        ({"width": "huge"}, "width 'huge' is none of tiny, small, base"),
+        ({"width": "huge"}, "width 'huge' is not one of 'tiny', 'small', 'base'"),
         ({"zones": 5}, "5 zones do not divide a depth of 12"),
-        ({"memory": "all"}, "memory 'all' is none of cls, tokens"),
+        ({"memory": "all"}, "memory 'all' is not one of 'cls', 'tokens'"),
     ],
 )
 def test_an_argument_out_of_its_range_is_refused(arguments, complaint):
@@ -275,7 +275,7 @@ def test_an_argument_out_of_its_range_is_refused(arguments, complaint):
     [
         ({"beta": 1.5}, "beta 1.5 is not in"),
         ({"tau": 0}, "tau 0 not above 0"),
-        ({"teacher": "first"}, "teacher 'first' is none of last, attn"),
+        ({"teacher": "first"}, "teacher 'first' is not one of 'last', 'attn'"),
         ({}, "lam 0.1: 2 projections of tokens are needed"),
     ],
 )

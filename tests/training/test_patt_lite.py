@@ -199,7 +199,11 @@ def test_the_papers_layers_are_counted_as_keras_counts_them(last, weights):
 
 @pytest.mark.parametrize(
     ("stage", "last", "complaint"),
-    [(2, 59, "last 59: in stage 2 0 to 58"), (1, 5, "stage 1 0 to 0"), (3, 0, "stage 3")],
+    [
+        (2, 59, "last 59: in stage 2 0 to 58"),
+        (1, 5, "stage 1 0 to 0"),
+        (3, 0, "stage 3 is not one of 1, 2"),
+    ],
 )
 def test_a_stage_that_cannot_be_is_refused(stage, last, complaint):
     with torch.device("meta"):
@@ -211,9 +215,9 @@ def test_a_stage_that_cannot_be_is_refused(stage, last, complaint):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"attention": "heads"}, "attention 'heads' is none of tokens, none, batch"),
-        ({"patches": "P5"}, "patches 'P5' is none of"),
-        ({"cut": "dw_12"}, "cut 'dw_12' is none of"),
+        ({"attention": "heads"}, "attention 'heads' is not one of 'tokens', 'none', 'batch'"),
+        ({"patches": "P5"}, "patches 'P5' is not one of"),
+        ({"cut": "dw_12"}, "cut 'dw_12' is not one of"),
         ({"size": 100}, "size 100 is no multiple of 16"),
         ({"size": 64}, "size 64: its map of 4 x 4 gives extraction one patch"),
         ({"size": 112, "patches": "NP7"}, "size 112: its map of 7 x 7 gives NP7 one patch"),

@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.networks.ir import conv_norm, one_of
+
 BLOCKS = (3, 4, 6, 3)  # of ResNet-50's four stages
 EXPANSION = 4
 KERNELS = {"x": 0, "3x3": 3, "1x1": 1}  # of the inner identity; 0: u itself
-
-
-def _conv(i: int, o: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(i, o, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(o)]
 
 
 class PositionalAttention(nn.Module):
@@ -70,7 +68,7 @@ class Hybrid(nn.Module):
         super().__init__()
         self.attention = PositionalAttention(channels, side, heads, scale)
         kernel = KERNELS[identity]
-        self.identity = nn.Sequential(*_conv(channels, channels, kernel) if kernel else [])
+        self.identity = nn.Sequential(*conv_norm(channels, channels, kernel) if kernel else [])
         self.pool = nn.Sequential(*[nn.AvgPool2d(2, ceil_mode=True)] if stride == 2 else [])
 
     def forward(self, u_BCHW: Tensor) -> Tensor:
@@ -91,15 +89,15 @@ class Bottleneck(nn.Module):
         super().__init__()
         o = hidden * EXPANSION
         self.branch = nn.Sequential(
-            *_conv(i, hidden, 1),
+            *conv_norm(i, hidden, 1),
             nn.ReLU(),
             middle,
             nn.BatchNorm2d(hidden),
             *([nn.ReLU()] if inner_relu else []),
-            *_conv(hidden, o, 1),
+            *conv_norm(hidden, o, 1),
         )
         same = stride == 1 and i == o
-        self.shortcut = nn.Sequential(*[] if same else _conv(i, o, 1, stride))
+        self.shortcut = nn.Sequential(*[] if same else conv_norm(i, o, 1, stride=stride))
         self.relu = nn.ReLU()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -116,7 +114,7 @@ def _convolution(_stage: int, _block: int, hidden: int, stride: int) -> nn.Modul
 
 def _layers(classes: int, width: int, middle: Middle, inner_relu: bool = True) -> nn.Sequential:
     """ResNet-50 from image to logits; the stride is on a bottleneck's middle."""
-    layers = [*_conv(3, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    layers = [*conv_norm(3, width, 7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     channels = width
     for stage, blocks in enumerate(BLOCKS, 1):
         hidden = width << (stage - 1)
@@ -169,10 +167,9 @@ class HSANet(nn.Module):
         width: int = 64,
     ) -> None:
         super().__init__()
-        if identity not in KERNELS:
-            raise ValueError(f"identity {identity!r} is none of {', '.join(KERNELS)}")
-        if not set(stages) <= {1, 2, 3, 4}:
-            raise ValueError(f"stages {stages}: ResNet-50 has stages 1 to 4")
+        one_of("identity", identity, KERNELS)
+        for stage in stages:
+            one_of("stage", stage, (1, 2, 3, 4))
         if size < 1:
             raise ValueError(f"size {size}: an image has at least one pixel")
         if width % heads:

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.networks.ir import one_of
+
 # Blocks 1 to 11 of the paper's table 1: channels out, stride of the depth-wise.
 BLOCKS = (
     (64, 1),
@@ -44,8 +46,7 @@ def mobilenet(cut: str = "dw_9") -> nn.Sequential:
     "SAME"; the first pad stands where Keras has its input layer, so that places count as in
     PAtt-Lite's paper. Raises ValueError for a cut that is none of CUTS.
     """
-    if cut not in CUTS:
-        raise ValueError(f"cut {cut!r} is none of {', '.join(CUTS)}")
+    one_of("cut", cut, CUTS)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
 
     def add(name: str, conv: nn.Conv2d) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.networks.ir import one_of
+
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}  # DeiT's
 HEAD = 64  # width of a head of attention
 MEMORY = ("cls", "tokens")
@@ -103,10 +105,8 @@ class MZTS(nn.Module):
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         if any(side < patch or side % patch for side in self.size):
             raise ValueError(f"size {self.size}: patches of {patch} do not tile it")
-        if width not in WIDTHS:
-            raise ValueError(f"width {width!r} is none of {', '.join(WIDTHS)}")
-        if memory not in MEMORY:
-            raise ValueError(f"memory {memory!r} is none of {', '.join(MEMORY)}")
+        one_of("width", width, WIDTHS)
+        one_of("memory", memory, MEMORY)
         if zones < 1 or depth % zones:
             raise ValueError(f"{zones} zones do not divide a depth of {depth}")
         channels, patches = WIDTHS[width], (self.size[0] // patch) * (self.size[1] // patch)
@@ -178,8 +178,7 @@ def self_distillation(
     beta outside [0, 1], tau not above 0, an unknown teacher and missing projections."""
     if not 0 <= beta <= 1 or tau <= 0:
         raise ValueError(f"beta {beta} is not in [0, 1] or tau {tau} not above 0")
-    if teacher not in TEACHERS:
-        raise ValueError(f"teacher {teacher!r} is none of {', '.join(TEACHERS)}")
+    one_of("teacher", teacher, TEACHERS)
     shallow = range(len(zones.logits_GBA) - 1)
     if lam and shallow and (projections is None or len(projections) != len(shallow)):
         raise ValueError(f"lam {lam}: {len(shallow)} projections of tokens are needed")

@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from training.networks.ir import one_of
 from training.networks.mobilenet import STRIDE, mobilenet
 
 ATTENTION = ("tokens", "none", "batch")
@@ -66,8 +67,8 @@ class PAttLite(nn.Module):
         size: int = 224,
     ) -> None:
         super().__init__()
-        _refuse("attention", attention, ATTENTION)
-        _refuse("patches", patches, PATCHES)
+        one_of("attention", attention, ATTENTION)
+        one_of("patches", patches, PATCHES)
         if size % STRIDE:
             raise ValueError(f"size {size} is no multiple of {STRIDE}, the backbone's stride")
         if attention == "batch":
@@ -128,8 +129,7 @@ def freeze(network: PAttLite, stage: int, *, last: int = 0) -> None:
     requires_grad belongs into the stage's optimizer; a state dict does not keep the stage. Raises
     ValueError for another stage and for more layers than there are: the paper's 59 for RAF-DB are
     more than 58, and its published code, slicing from -1, then lets none learn."""
-    if stage not in (1, 2):
-        raise ValueError(f"stage {stage}: the paper trains in stages 1 and 2")
+    one_of("stage", stage, (1, 2))
     layers = list(network.backbone)
     if not 0 <= last <= len(layers) or (stage == 1 and last):
         limit = 0 if stage == 1 else len(layers)
@@ -141,11 +141,6 @@ def freeze(network: PAttLite, stage: int, *, last: int = 0) -> None:
         layer.requires_grad_(learns)
     network.drop.p = 0.1 if stage == 1 else 0.2
     network.drop_maps.p = network.drop_last.p = 0.0 if stage == 1 else 0.2
-
-
-def _refuse(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
 
 
 def _patches(kind: str, channels: int, size: int) -> nn.Sequential:
