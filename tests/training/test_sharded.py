@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -262,6 +262,7 @@ def test_every_rank_refuses_a_label_that_one_rank_met(three):
 # Shards.
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2_000_000), st.integers(1, 64))
 def test_shards_cover_the_classes_once_and_differ_by_one_at_most(classes, world):
     spans = [span(classes, rank, world) for rank in range(world)]
@@ -271,6 +272,7 @@ def test_shards_cover_the_classes_once_and_differ_by_one_at_most(classes, world)
     assert max(sizes) - min(sizes) <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 8))
 def test_a_state_is_cut_joined_and_cut_again_for_other_ranks(classes, world, other):
     whole = {"weight": torch.arange(classes * 2.0).view(classes, 2), "t": torch.tensor(0.3)}
