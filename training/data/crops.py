@@ -1,13 +1,16 @@
 """Aligned crops as arrays: decoded once from a zip or a folder, then mapped from disk into memory.
 
 A set is a csv (`path,person,...`; an empty person means unlabelled) beside a zip or folder of
-images of one size. Decoding 29,000 crops takes under a minute, so it is done once and kept as one
-uint8 array."""
+images of one size, or a folder with a folder of such images a person. Decoding 29,000 crops takes
+under a minute, so it is done once and kept as one uint8 array. sets.py has the door to these and to
+.rec files, which are not decoded beforehand."""
 
 import csv
+import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +19,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.pixels import Files, LazyPixels, Pixels
+
 
 @dataclass(frozen=True)
 class Crops:
     """A set of aligned crops of people.
 
-    pixels_NHWC: uint8 (N, height, width, 3) RGB, memory-mapped and read-only. paths: N names.
-    labels_N: int64, the person's place in `people`, -1 where the crop has none.
+    pixels_NHWC: uint8 (N, height, width, 3) RGB, read-only: an array mapped from disk, or one that
+    is decoded as it is indexed. paths: N names. labels_N: int64, the person's place in `people`, -1
+    where the crop has none.
     """
 
-    pixels_NHWC: NDArray[np.uint8]
-    paths: list[str]
+    pixels_NHWC: Pixels
+    paths: Sequence[str]
     labels_N: NDArray[np.int64]
     people: list[str]
 
@@ -46,7 +52,45 @@ def read_crops(csv_path: Path, cache: Path) -> Crops:
     people = sorted({row["person"] for row in rows if row["person"]})
     place = {person: i for i, person in enumerate(people)}
     labels = np.array([place.get(row["person"], -1) for row in rows], np.int64)
-    return Crops(_decoded(csv_path, paths, cache), paths, labels, people)
+    source = next(
+        (p for p in (csv_path.with_suffix(".zip"), csv_path.with_suffix("")) if p.exists()), None
+    )
+    if source is None:
+        raise FileNotFoundError(f"{csv_path}: neither {csv_path.stem}.zip nor a folder beside it")
+    kept = cache / f"{csv_path.parent.name}-{csv_path.stem}.npy"
+    newest = max(csv_path.stat().st_mtime, source.stat().st_mtime)
+    return Crops(_decoded(csv_path, source, paths, kept, newest), paths, labels, people)
+
+
+def read_folder(folder: Path, cache: Path) -> Crops:
+    """The crops of a folder with a folder a person, person by person in alphabetical order.
+
+    What lies deeper counts for its outermost folder; hidden files are passed over. cache: as in
+    read_crops. Raises FileNotFoundError without a crop, and ValueError as read_crops does and for a
+    file that lies in no person's folder."""
+    paths = [name for name in Files(folder).names() if not _is_hidden(name)]
+    if not paths:
+        raise FileNotFoundError(f"{folder}: there is no person's folder with crops")
+    stray = next((path for path in paths if "/" not in path), None)
+    if stray is not None:
+        raise ValueError(f"{folder}: {stray} lies in no person's folder")
+    paths.sort(key=lambda path: (path.split("/")[0], path))
+    people = sorted({path.split("/")[0] for path in paths})
+    place = {person: i for i, person in enumerate(people)}
+    labels = np.array([place[path.split("/")[0]] for path in paths], np.int64)
+    where = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+    newest = max(os.stat(path).st_mtime for walked in os.walk(folder) for path in _found(walked))
+    kept = cache / f"{folder.name}-{where}.npy"
+    return Crops(_decoded(folder, folder, paths, kept, newest), paths, labels, people)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _found(walked: tuple[str, list[str], list[str]]) -> list[str]:
+    """A folder and its files, of what os.walk gives."""
+    return [walked[0], *(os.path.join(walked[0], name) for name in walked[2])]
 
 
 def join(*sets: Crops) -> Crops:
@@ -56,24 +100,40 @@ def join(*sets: Crops) -> Crops:
     labels = [
         np.array([place[s.people[i]] if i >= 0 else -1 for i in s.labels_N], np.int64) for s in sets
     ]
-    pixels = np.concatenate([s.pixels_NHWC for s in sets])
+    pixels = _joined([s.pixels_NHWC for s in sets])
     return Crops(pixels, [p for s in sets for p in s.paths], np.concatenate(labels), people)
 
 
-def _decoded(csv_path: Path, paths: list[str], cache: Path) -> NDArray[np.uint8]:
-    source = next(
-        (p for p in (csv_path.with_suffix(".zip"), csv_path.with_suffix("")) if p.exists()), None
-    )
-    if source is None:
-        raise FileNotFoundError(f"{csv_path}: neither {csv_path.stem}.zip nor a folder beside it")
-    kept = cache / f"{csv_path.parent.name}-{csv_path.stem}.npy"
-    newest = max(csv_path.stat().st_mtime, source.stat().st_mtime)
+def _joined(parts: list[Pixels]) -> Pixels:
+    """One array of arrays; where one is decoded as it is indexed, so is the whole."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    starts = np.cumsum([0, *map(len, parts)]).tolist()
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise ValueError(f"crops of {' and '.join(str(p.shape[1:]) for p in parts)} do not join")
+    return LazyPixels(_Joined(parts, starts).picture, starts[-1])
+
+
+@dataclass(frozen=True)
+class _Joined:
+    parts: list[Pixels]
+    starts: list[int]
+
+    def picture(self, i: int) -> NDArray[np.uint8]:
+        part = bisect_right(self.starts, i) - 1
+        return self.parts[part][i - self.starts[part]]
+
+
+def _decoded(
+    listing: Path, source: Path, paths: list[str], kept: Path, newest: float
+) -> NDArray[np.uint8]:
+    """The array that is kept, made anew where it is older than `newest`, an st_mtime."""
     if not kept.exists() or kept.stat().st_mtime < newest:
         _decode(source, paths, kept)
     pixels = np.load(kept, mmap_mode="r")
     if len(pixels) != len(paths):
         raise ValueError(
-            f"{kept}: {len(pixels)} crops, but {csv_path} lists {len(paths)}; remove it"
+            f"{kept}: {len(pixels)} crops, but {listing} lists {len(paths)}; remove it"
         )
     return pixels
 

@@ -1,0 +1,111 @@
+"""One door: whatever form a set of crops comes in, the same crops come out."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.crops import drawn_crops, png, write_set
+from training.data.crops import join
+from training.data.recordio import RecordWriter
+from training.data.sets import read_set
+
+CROPS = drawn_crops(people=2, each=2)
+
+
+def write_folder(folder: Path, crops=CROPS) -> Path:
+    for name, pixels in zip(crops.paths, crops.pixels_NHWC, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(pixels))
+    return folder
+
+
+def write_rec(path: Path) -> Path:
+    with RecordWriter(path) as out:
+        for label, pixels in zip(CROPS.labels_N, CROPS.pixels_NHWC, strict=True):
+            out.add(label, png(pixels))
+    return path
+
+
+def test_every_form_gives_the_same_crops(tmp_path):
+    listing, folder = write_set(CROPS, tmp_path), write_folder(tmp_path / "v1.people")
+    (tmp_path / "beside").mkdir()
+    beside = write_set(CROPS, tmp_path / "beside")
+    with zipfile.ZipFile(beside.with_suffix(".zip")) as packed:
+        packed.extractall(beside.with_suffix(""))
+    forms = [
+        *(listing, listing.with_suffix(".zip"), folder, write_rec(tmp_path / "a.rec")),
+        beside.with_suffix(""),
+    ]
+    for path in forms:
+        read = read_set(path, tmp_path / "cache")
+        np.testing.assert_array_equal(read.pixels_NHWC[:], CROPS.pixels_NHWC, err_msg=str(path))
+        assert read.labels_N.tolist() == [0, 0, 1, 1]
+        assert len(read.people) == 2
+
+
+def test_a_folders_people_are_its_folders(tmp_path):
+    folder = write_folder(tmp_path / "people")
+    write_folder(folder / "p0" / "deeper", drawn_crops(people=1, each=1))
+    write_folder(folder / "p0 b", drawn_crops(people=1, each=1))  # sorts before p0/ by its letters
+    (folder / "p1" / ".DS_Store").write_bytes(b"hidden")
+    read = read_set(folder, tmp_path / "cache")
+    assert read.people == ["p0", "p0 b", "p1"]
+    first = ["p0/0.png", "p0/1.png", "p0/deeper/p0/0.png"]
+    assert read.paths == [*first, "p0 b/p0/0.png", "p1/2.png", "p1/3.png"]
+    assert read.labels_N.tolist() == [0, 0, 0, 1, 2, 2]
+
+
+def test_a_folder_is_decoded_again_only_when_a_crop_changes(tmp_path):
+    folder, cache = write_folder(tmp_path / "people"), tmp_path / "cache"
+    read_set(folder, cache)
+    [kept] = cache.iterdir()
+    os.utime(kept, ns=(1, 4 * 10**18))
+    read_set(folder, cache)
+    assert kept.stat().st_mtime_ns == 4 * 10**18
+    os.utime(folder / "p1" / "2.png", ns=(1, 5 * 10**18))
+    read_set(folder, cache)
+    assert kept.stat().st_mtime_ns != 4 * 10**18
+
+
+def test_folders_of_one_name_do_not_share_what_was_decoded(tmp_path):
+    first = write_folder(tmp_path / "a" / "people")
+    second = write_folder(tmp_path / "b" / "people", drawn_crops(people=4, each=1))
+    for folder in (first, second, first):
+        read = read_set(folder, tmp_path / "cache")
+        assert len(read.people) == (2 if folder == first else 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "complaint"),
+    [
+        ("nothing", FileNotFoundError, "nothing is not there"),
+        ("nothing.csv", FileNotFoundError, r"nothing\.csv is not there"),
+        ("empty", FileNotFoundError, "no person's folder with crops"),
+        ("flat", ValueError, r"a\.png lies in no person's folder"),
+        ("text.txt", ValueError, r"text\.txt is no set of crops"),
+        ("broken", ValueError, r"p/a\.png is not an image"),
+    ],
+)
+def test_what_is_no_set_is_refused_by_name(tmp_path, name, error, complaint):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").touch()
+    for file in ("flat/a.png", "broken/p/a.png"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_bytes(b"no image")
+    with pytest.raises(error, match=complaint):
+        read_set(tmp_path / name, tmp_path / "cache")
+
+
+def test_joined_with_a_rec_nothing_is_decoded_beforehand(tmp_path):
+    rec = read_set(write_rec(tmp_path / "a.rec"), tmp_path)
+    joined = join(CROPS, rec, rec)
+    assert not isinstance(joined.pixels_NHWC, np.ndarray)
+    expected = np.concatenate([CROPS.pixels_NHWC] * 3)
+    np.testing.assert_array_equal(joined.pixels_NHWC[:], expected)
+    assert joined.people == ["0", "1", "p0", "p1"]
+    assert joined.labels_N.tolist() == [2, 2, 3, 3, 0, 0, 1, 1, 0, 0, 1, 1]
+    with pytest.raises(ValueError, match=r"\(112, 112, 3\) and \(96, 96, 3\) do not join"):
+        join(rec, drawn_crops(people=1, each=1, side=96))
