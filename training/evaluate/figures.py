@@ -1,11 +1,11 @@
-"""python -m training evaluate GRAPH.onnx: the figures and plots of a recognition graph, for its
-card.
+"""All figures of recognition graphs, ours and peers', side by side.
 
-Everything is measured on the graph that is served, by the service's own alignment.
-"""
+Everything is measured on the graph that is served, by the service's own alignment. A set that is
+not there is left out."""
 
-import hashlib
-from dataclasses import asdict
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,103 +13,167 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.calibration.measure import measure_calibration
-from training.data.crops import read_crops as read_set
-from training.evaluate import lfw
-from training.evaluate.verification import verification
-from training.graphs import Embed, embed_all, open_graph
+from service.decision import Calibration, threshold_for_fmr
+from training.data.crops import Crops, read_crops
+from training.evaluate.embeddings import Network, open_networks
+from training.evaluate.groups import false_matches, group_fmr, utkface_groups
+from training.evaluate.identification import enrolled_rows, identification
+from training.evaluate.pairs import failing_pairs, pair_figures, similarities
+from training.evaluate.pairsets import PairSet, read_lfw, read_pair_set
+from training.evaluate.verification import error_curve, fnmr_at_fmr, pair_scores, verification
+
+FACES = 3  # of each person that are enrolled where identification is measured
+PEOPLE = "identities/calibration"
+GROUP_FMR = 1e-3
+SEEN = (
+    "UTKFace's crops in identities/unlabelled, each taken for another person. The networks that "
+    "this repository ships were distilled on a teacher's embeddings of these very crops; what a "
+    "peer was trained on is not known. Sex, age and ethnicity are the set's own labels."
+)
+SEARCHED = (
+    f"{PEOPLE}, of whom this repository's networks have seen no crop; a peer may have. "
+    f"{FACES} faces of a person are enrolled and a person scores by the best of them; every other "
+    "crop is searched for twice, in a gallery with its person and in one without (one person "
+    "fewer where nobody else is left). Distractors are identities/train and identities/unlabelled, "
+    "which the networks shipped here were trained on. Intervals: bootstrap over the probes' people."
+)
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # (fmr_G, fnmr_G)
 
 
-def evaluate(graph: Path, data: Path, cache: Path, *, threads: int = 2) -> dict[str, Any]:
-    """`metrics` and `calibration` of a manifest, and the LFW pairs that fail, by name.
+@dataclass(frozen=True)
+class Measured:
+    """One graph's figures, as figures.json holds them, and its error curves a set for the plots."""
 
-    data: the folder with lfw/ and identities/. Nothing in it is trained on but identities' train
-    part."""
-    embed = open_graph(graph, threads=threads)
-    chosen = read_set(data / "identities" / "validation.csv", cache)
-    validation = verification(embed_all(embed, chosen.pixels_NHWC), chosen.labels_N)
-    unseen = read_set(data / "identities" / "calibration.csv", cache)
-    calibration = measure_calibration(embed_all(embed, unseen.pixels_NHWC), unseen.labels_N)
-    verified, failing = _lfw(embed, data / "lfw")
+    figures: dict[str, Any]
+    curves: dict[str, Curve] = field(default_factory=dict)
+
+
+def evaluate(
+    graphs: Sequence[Path],
+    data: Path,
+    cache: Path,
+    *,
+    pairs: Sequence[str] = (),
+    flip: bool = False,
+    threads: int = 2,
+    say: Callable[[str], None] = print,
+) -> list[Measured]:
+    """What is measured of each graph, in their order.
+
+    data: the folder with lfw/ and identities/. pairs: further sets, as pairsets.read_pair_set names
+    them. flip: verify every set a second time with the mirror image added. say: told what is
+    measured and what is left out. Raises ValueError and FileNotFoundError for a graph or a set that
+    cannot be read, before anything is measured, and ValueError where there is nothing to measure
+    on."""
+    networks = open_networks(graphs, cache, threads=threads)
+    people = _people_there(data / "identities", cache, say)
+    sets = [read_lfw(data / "lfw")] if (data / "lfw").exists() else []
+    sets += [read_pair_set(asked) for asked in pairs]
+    if not sets and not people:
+        raise ValueError(f"{data} has neither lfw nor identities, and no --pairs were given")
+    found = []
+    for network in networks:
+        say(f"measuring {network.name}")
+        measured = Measured(
+            {"name": network.name, "graph": str(network.path), "sha256": network.sha256}
+        )
+        for pair_set in sets:
+            _verify(network, pair_set, measured, flip=flip)
+        _ask_people(network, people, measured)
+        found.append(measured)
+    return found
+
+
+def _people_there(folder: Path, cache: Path, say: Callable[[str], None]) -> dict[str, Crops]:
+    there = {}
+    for part in ("validation", "calibration", "train", "unlabelled"):
+        if (folder / f"{part}.csv").exists():
+            there[part] = read_crops(folder / f"{part}.csv", cache)
+        else:
+            say(f"{folder / part}.csv is not there: what is measured on it is left out")
+    return there
+
+
+def _verify(network: Network, pair_set: PairSet, measured: Measured, *, flip: bool) -> None:
+    same = pair_set.pairs.same_P
+    views = {pair_set.name: network.embeddings}
+    if flip:
+        views[f"{pair_set.name}, flip"] = network.flipped
+    for name, embeddings in views.items():
+        similarity = similarities(embeddings(pair_set.pixels_NHWC), pair_set.pairs)
+        figures = plain(pair_figures(similarity, pair_set.pairs))
+        measured.figures.setdefault("verification", {})[name] = figures
+        measured.curves[name] = error_curve(similarity[same], similarity[~same])
+        if name == "LFW":
+            measured.figures.setdefault("metrics", {})["lfw"] = figures
+            measured.figures["lfw_failing_pairs"] = failing_pairs(similarity, pair_set.pairs)
+
+
+def _ask_people(network: Network, people: Mapping[str, Crops], measured: Measured) -> None:
+    """What the parts of identities/ that are there tell."""
+    embeddings = {
+        part: network.embeddings(people[part].pixels_NHWC)
+        for part in ("validation", "calibration")
+        if part in people
+    }
+    figures = measured.figures
+    if "validation" in people:
+        chosen_on = verification(embeddings["validation"], people["validation"].labels_N)
+        figures.setdefault("metrics", {})["validation"] = plain(asdict(chosen_on))
+    if "calibration" not in people:
+        return
+    unseen, labels = embeddings["calibration"], people["calibration"].labels_N
+    figures["calibration"] = {
+        "data": f"{PEOPLE}: people in no training set",
+        **measure_calibration(unseen, labels),
+    }
+    figures["fnmr_at_fmr"] = [plain(asdict(point)) for point in fnmr_at_fmr(unseen, labels)]
+    measured.curves[PEOPLE] = error_curve(*pair_scores(unseen, labels))
+    others = [people[part] for part in ("train", "unlabelled") if part in people]
+    galleries = identification(unseen, labels, *_distractors(network, others), faces=FACES)
+    figures["identification"] = {"protocol": SEARCHED, "galleries": plain(galleries)}
+    if "unlabelled" in people:
+        calibration = Calibration.from_manifest(figures["calibration"])
+        figures["groups"] = _by_group(network, people["unlabelled"], calibration)
+
+
+def _distractors(
+    network: Network, others: Sequence[Crops]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(faces_ED, person_E): some faces of each labelled person, and every crop without a name as a
+    person of its own."""
+    faces, persons, people = [], [], 0
+    for part in others:
+        named = part.labels_N >= 0
+        rows = ~named
+        rows[named] = enrolled_rows(part.labels_N[named], FACES)
+        alone = len(part.people) + np.arange(len(part))
+        labels = np.where(named, part.labels_N, alone)[rows]
+        faces.append(network.embeddings(part.pixels_NHWC[rows]))
+        persons.append(np.unique(labels, return_inverse=True)[1] + people)
+        people = int(persons[-1].max()) + 1
+    if not faces:
+        return np.empty((0, 1), np.float32), np.empty(0, np.int64)
+    return np.concatenate(faces), np.concatenate(persons)
+
+
+def _by_group(network: Network, crops: Crops, calibration: Calibration) -> dict[str, Any]:
+    threshold = threshold_for_fmr(calibration, GROUP_FMR)
+    matched = false_matches(network.embeddings(crops.pixels_NHWC), threshold.similarity)
     return {
-        "sha256": hashlib.sha256(graph.read_bytes()).hexdigest(),
-        "metrics": {"lfw": verified, "validation": _rounded(asdict(validation))},
-        "calibration": {"data": "identities/calibration: people in no training set", **calibration},
-        "lfw_failing_pairs": failing,
+        "data": SEEN,
+        "similarity": threshold.similarity,
+        "fmr_on_calibration": threshold.target,
+        "fmr": plain(group_fmr(matched, utkface_groups(crops.paths))),
     }
 
 
-def _lfw(embed: Embed, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    pairs = lfw.read_pairs(folder / "pairs.txt")
-    embeddings = embed_all(embed, lfw.read_crops(folder, pairs.names)).astype(np.float64)
-    similarity = (embeddings[pairs.a_P] * embeddings[pairs.b_P]).sum(1)
-    right = lfw.ten_fold(similarity, pairs)
-    by_fold = np.array([right[pairs.fold_P == f].mean() for f in range(lfw.FOLDS)])
-    low, high = lfw.bootstrap_interval(similarity, pairs.same_P, 1e-3)
-    figures = {
-        "pairs": len(right),
-        "accuracy": float(by_fold.mean()),
-        "standard_error": float(by_fold.std(ddof=1) / np.sqrt(lfw.FOLDS)),
-        "tar_at_far_1e2": lfw.tar_at_far(similarity, pairs.same_P, 1e-2),
-        "tar_at_far_1e3": lfw.tar_at_far(similarity, pairs.same_P, 1e-3),
-        "tar_at_far_1e3_low": low,
-        "tar_at_far_1e3_high": high,
-    }
-    return _rounded(figures), _named(pairs, similarity, right)
-
-
-def _named(
-    pairs: lfw.Pairs, similarity_P: NDArray[np.float64], right_P: NDArray[np.bool_]
-) -> list[str]:
-    """The pairs judged wrongly, those that look most wrong first: mated lowest, non-mated
-    highest."""
-    rows = [
-        (abs(similarity_P[i] - similarity_P[~right_P].mean()), i) for i in np.flatnonzero(~right_P)
-    ]
-    stem = lambda place: Path(pairs.names[place]).stem  # noqa: E731
-    return [
-        f"{'mated' if pairs.same_P[i] else 'non-mated'} {similarity_P[i]:.3f}: "
-        f"{stem(pairs.a_P[i])}, {stem(pairs.b_P[i])}"
-        for _, i in sorted(rows, reverse=True)
-    ]
-
-
-def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
-    return {k: round(v, 6) if isinstance(v, float) else v for k, v in figures.items()}
-
-
-def draw_calibration(calibration: dict[str, Any], out: Path) -> None:
-    """FMR and FNMR against similarity, log scale, with their 95 % bands, as a picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    curve = {k: np.array(v) for k, v in calibration["curve"].items()}
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for name, colour, label in (
-        ("fmr", "#c1440e", "FMR: two people taken for one"),
-        ("fnmr", "#1f5c99", "FNMR: one person taken for two"),
-    ):
-        # A rate of zero has no place on a logarithmic axis; there the line ends.
-        rate = np.where(curve[name] > 0, curve[name], np.nan)
-        low = np.maximum(curve[f"{name}_low"], 1e-9)
-        axes.plot(curve["similarity"], rate, color=colour, label=label)
-        axes.fill_between(curve["similarity"], low, curve[f"{name}_high"], color=colour, alpha=0.2)
-    axes.axhline(
-        calibration["smallest_fmr"],
-        color="grey",
-        linestyle=":",
-        label=f"smallest FMR that the set supports, {calibration['smallest_fmr']:.2g}",
-    )
-    axes.set(
-        yscale="log",
-        ylim=(1e-6, 1.2),
-        xlabel="threshold on the similarity (cosine)",
-        ylabel="rate",
-        title=f"{calibration['people']} people, {calibration['crops']} crops; "
-        "bands: 95 %, bootstrap over people",
-    )
-    axes.legend(loc="lower center", fontsize=8)
-    axes.grid(alpha=0.3)
-    figure.savefig(out, dpi=110)
-    pyplot.close(figure)
+def plain(figures: Any) -> Any:
+    """The figures as JSON can hold them: nine decimals, None for a number that is not finite."""
+    if isinstance(figures, Mapping):
+        return {key: plain(value) for key, value in figures.items()}
+    if isinstance(figures, (list, tuple)):
+        return [plain(value) for value in figures]
+    if isinstance(figures, float):
+        return round(figures, 9) if math.isfinite(figures) else None
+    return figures

@@ -1,0 +1,173 @@
+"""Pictures of figures; matplotlib's home here. Each function writes one file, whose suffix says
+the form (png, svg, pdf)."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # (fmr_G, fnmr_G), fmr rising
+TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
+
+
+@contextmanager
+def _axes(out: Path, width: float = 7, height: float = 4.6) -> Iterator[Axes]:
+    figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+    yield axes
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_det(curves: Mapping[str, Curve], title: str, out: Path) -> None:
+    """FNMR against FMR, both on normal-deviate axes (Martin et al. 1997), a line a graph.
+
+    Where similarities of mated and non-mated pairs are normally distributed the lines are
+    straight. A rate of zero has no place there: a line ends at the last rate that was seen."""
+    with _axes(out, height=5.6) as axes:
+        for name, (fmr, fnmr) in curves.items():
+            seen = (fmr > 0) & (fnmr > 0) & (fmr < 1) & (fnmr < 1)
+            axes.plot(_deviates(fmr[seen]), _deviates(fnmr[seen]), label=name)
+        axes.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks(_deviates(np.array(TICKS)), [_percent(tick) for tick in TICKS])
+        axes.set(xlim=_shown(curve[0] for curve in curves.values()))
+        axes.set(ylim=_shown(curve[1] for curve in curves.values()))
+        axes.set(xlabel="false match rate (FMR)", ylabel="false non-match rate (FNMR)", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+
+
+def draw_roc(curves: Mapping[str, Curve], title: str, out: Path) -> None:
+    """TAR (1 - FNMR) against FAR (FMR) on a logarithmic scale, a line a graph."""
+    with _axes(out) as axes:
+        for name, (fmr, fnmr) in curves.items():
+            seen = fmr > 0
+            axes.plot(fmr[seen], 1 - fnmr[seen], label=name)
+        axes.set(xscale="log", ylim=(0, 1.01), title=title)
+        axes.set(xlabel="false accept rate (FAR)", ylabel="true accept rate (TAR)")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize=8)
+
+
+def draw_identification(galleries: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -> None:
+    """Rank-1 misses and FNIR at FPIR 1e-2 against the gallery's size, with 95 % bands.
+
+    galleries: {graph: rows of identification.identification}."""
+    with _axes(out) as axes:
+        for k, (name, rows) in enumerate(galleries.items()):
+            size = [row["people"] + row["distractors"] for row in rows]
+            for figure, style, label in (
+                ("fnir_at_fpir_1e2", "-", "FNIR at FPIR 1 %"),
+                ("rank_1", "--", "not at rank 1"),
+            ):
+                value, low, high = (
+                    np.array([row[figure + end] for row in rows], float)
+                    for end in ("", "_low", "_high")
+                )
+                if figure == "rank_1":
+                    value, low, high = 1 - value, 1 - high, 1 - low
+                axes.plot(size, value, f"C{k}{style}", marker="o", label=f"{name}: {label}")
+                axes.fill_between(size, low, high, color=f"C{k}", alpha=0.15)
+        axes.set(xscale="log", ylim=(0, 1.01), xlabel="people enrolled", ylabel="rate")
+        axes.set_title("searches for the people of identities/calibration")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+
+
+def draw_groups(groups: Mapping[str, Mapping[str, Any]], title: str, out: Path) -> None:
+    """FMR of each group with its 95 %, on a logarithmic scale. groups: {group: its row}, as
+    groups.group_fmr gives them; a group without a rate is left out."""
+    rows = {name: row for name, row in groups.items() if row.get("fmr")}
+    with _axes(out, height=1.2 + 0.28 * max(len(rows), 4)) as axes:
+        for place, row in enumerate(rows.values()):
+            axes.plot([row["fmr_low"], row["fmr_high"]], [place, place], color="C0", linewidth=3)
+            axes.plot(row["fmr"], place, "o", color="black")
+        labels = [f"{name} ({row['people']})" for name, row in rows.items()]
+        axes.set_yticks(range(len(rows)), labels)
+        axes.invert_yaxis()
+        axes.set(xscale="log", xlabel="false match rate among strangers", title=title)
+        axes.grid(alpha=0.3)
+
+
+def draw_confusion(
+    confusion_KK: Sequence[Sequence[int]], classes: Sequence[str], title: str, out: Path
+) -> None:
+    """The share of each true class (a row) that got each answer, with the counts written in."""
+    counts = np.array(confusion_KK)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    with _axes(out, width=2 + 0.7 * len(classes), height=1.6 + 0.6 * len(classes)) as axes:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (i, j), count in np.ndenumerate(counts):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=8)
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
+        axes.set(xlabel="answer", ylabel="truth", title=title)
+
+
+def draw_reliability(points: Sequence[Mapping[str, float]], title: str, out: Path) -> None:
+    """Accuracy against confidence, as reliability.reliability gives them; the larger a point, the
+    more answers. On the diagonal a confidence means what it says."""
+    confidence, accuracy, count = (
+        np.array([point[key] for point in points]) for key in ("confidence", "accuracy", "count")
+    )
+    with _axes(out, width=5, height=4.8) as axes:
+        axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+        axes.plot(confidence, accuracy, color="C0")
+        axes.scatter(confidence, accuracy, 12 + 160 * count / count.sum(), color="C0")
+        axes.set(xlim=(0, 1), ylim=(0, 1.01), title=title)
+        axes.set(xlabel="confidence", ylabel="share that is right")
+        axes.grid(alpha=0.3)
+
+
+def draw_calibration(calibration: Mapping[str, Any], out: Path) -> None:
+    """FMR and FNMR against similarity, log scale, with their 95 % bands."""
+    curve = {k: np.array(v) for k, v in calibration["curve"].items()}
+    with _axes(out, height=4.2) as axes:
+        for name, colour, label in (
+            ("fmr", "#c1440e", "FMR: two people taken for one"),
+            ("fnmr", "#1f5c99", "FNMR: one person taken for two"),
+        ):
+            # A rate of zero has no place on a logarithmic axis; there the line ends.
+            rate = np.where(curve[name] > 0, curve[name], np.nan)
+            low = np.maximum(curve[f"{name}_low"], 1e-9)
+            axes.plot(curve["similarity"], rate, color=colour, label=label)
+            axes.fill_between(
+                curve["similarity"], low, curve[f"{name}_high"], color=colour, alpha=0.2
+            )
+        supported = f"smallest FMR that the set supports, {calibration['smallest_fmr']:.2g}"
+        axes.axhline(calibration["smallest_fmr"], color="grey", linestyle=":", label=supported)
+        axes.set(yscale="log", ylim=(1e-6, 1.2), ylabel="rate")
+        axes.set(xlabel="threshold on the similarity (cosine)")
+        axes.set_title(
+            f"{calibration['people']} people, {calibration['crops']} crops; "
+            "bands: 95 %, bootstrap over people"
+        )
+        axes.legend(loc="lower center", fontsize=8)
+        axes.grid(alpha=0.3)
+
+
+def _shown(columns: Iterable[NDArray[np.float64]]) -> tuple[float, float]:
+    """The part of a normal-deviate axis from the lowest rate that was seen, or 0.1 %, to 97 %."""
+    low = min(1e-3, *(rates[rates > 0].min(initial=1) for rates in columns))
+    return tuple(_deviates(np.array([low, 0.97])))
+
+
+def _deviates(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantiles of the normal distribution, of rates in (0, 1)."""
+    normal = NormalDist()
+    return np.array([normal.inv_cdf(float(rate)) for rate in rates])
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:g} %" if rate >= 1e-3 else f"{rate:.0e}".replace("e-0", "e-")

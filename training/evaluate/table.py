@@ -1,0 +1,91 @@
+"""Figures of several graphs as one table: a line a measure, a column a graph."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Cells = dict[str, str]  # measure to what a graph's column says
+
+FOOTNOTES = (
+    "In brackets 95 %, from a bootstrap over people (over pairs for TAR@FAR). "
+    "\\* fewer than 30 errors stand behind the rate that the figure is given at."
+)
+
+
+def table(graphs: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of graphs' figures, as figures.evaluate measures them."""
+    columns = [_cells(figures) for figures in graphs]
+    measures = list(dict.fromkeys(measure for cells in columns for measure in cells))
+    names = [str(figures["name"]).replace("|", "\\|") for figures in graphs]
+    rows = [["", *names], ["---"] * (len(names) + 1)]
+    rows += [[measure, *(cells.get(measure, "") for cells in columns)] for measure in measures]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", FOOTNOTES, *_notes(graphs)]) + "\n"
+
+
+def _cells(figures: Mapping[str, Any]) -> Cells:
+    cells: Cells = {}
+    for name, found in figures.get("verification", {}).items():
+        cells |= _verification_cells(name, found)
+    for point in figures.get("fnmr_at_fmr", []):
+        few = point["pairs_of_people"] < 30
+        cells[f"FNMR @ FMR {point['fmr']:g}, unseen people"] = _rate(point, "fnmr", few=few)
+    for gallery in figures.get("identification", {}).get("galleries", []):
+        cells |= _gallery_cells(gallery)
+    for attribute, groups in figures.get("groups", {}).get("fmr", {}).items():
+        if "across" in attribute or " and " in attribute:
+            continue  # figures.json has them; a table of everything is read by nobody
+        for group, found in groups.items():
+            if "fmr" in found:
+                label = "all" if attribute == "all" else f"{attribute} {group}"
+                title = f"FMR among strangers, {label} ({found['people']})"
+                cells[title] = _rate(found, "fmr", few=found["false_matches"] < 30)
+    return cells
+
+
+def _verification_cells(name: str, found: Mapping[str, Any]) -> Cells:
+    cells = {
+        f"{name} accuracy": f"{_percent(found['accuracy'])} ± {_percent(found['standard_error'])}"
+    }
+    for power in (1, 2, 3, 4):
+        few = found["smallest_far"] > 10**-power * (1 + 1e-9)
+        title = f"{name} TAR @ FAR 1e-{power}"
+        cells[title] = _rate(found, f"tar_at_far_1e{power}", few=few)
+    return cells | {f"{name} EER": _percent(found["equal_error_rate"])}
+
+
+def _gallery_cells(gallery: Mapping[str, Any]) -> Cells:
+    people = f"{gallery['people'] + gallery['distractors']:,} enrolled"
+    cells = {f"rank-1, {people}": _rate(gallery, "rank_1", few=False)}
+    for power in (1, 2):
+        few = gallery["smallest_fpir"] > 10**-power
+        title = f"FNIR @ FPIR 1e-{power}, {people}"
+        cells[title] = _rate(gallery, f"fnir_at_fpir_1e{power}", few=few)
+    return cells
+
+
+def _rate(found: Mapping[str, Any], name: str, *, few: bool) -> str:
+    low, high = (
+        "?" if found[name + end] is None else _percent(found[name + end], sign="")
+        for end in ("_low", "_high")
+    )
+    return f"{_percent(found[name])} [{low}, {high}]" + (" \\*" if few else "")
+
+
+def _percent(value: float, sign: str = " %") -> str:
+    """Two decimals, more for a rate under a tenth of a per cent."""
+    text = f"{100 * value:.3g}" if 0 < value < 1e-3 else f"{100 * value:.2f}"
+    return f"{text}{sign}"
+
+
+def _notes(graphs: Sequence[Mapping[str, Any]]) -> list[str]:
+    first = graphs[0]
+    notes = []
+    if "identification" in first:
+        notes.append(f"Identification: {first['identification']['protocol']}")
+    if "groups" in first:
+        notes.append(
+            "Groups: each graph at its own threshold for FMR "
+            f"{first['groups']['fmr_on_calibration']:g} on the unseen people. "
+            f"{first['groups']['data']}"
+        )
+    return [line for note in notes for line in ("", note)]
