@@ -31,6 +31,10 @@ MienError
 │   ├── PersonExists              person-exists
 │   ├── FaceUnknown               face-unknown
 │   └── SpaceMismatch             space-mismatch
+├── CalibrationError              the user's own calibrations
+│   ├── CalibrationUnknown        calibration-unknown
+│   ├── CalibrationUnfit          calibration-unfit: damaged, or of another embedding space
+│   └── CalibrationLost           calibration-lost: a gallery is bound to one that cannot be used
 ├── ServiceError                  not the caller's fault
 │   ├── QueueFull                 queue-full
 │   ├── NotReady                  not-ready
@@ -304,6 +308,35 @@ class SpaceMismatch(GalleryError):
     gallery: str
     value: str
     limit: str
+
+
+class CalibrationError(MienError):
+    """A user's own calibration cannot decide; the model's own never steps in unasked."""
+
+
+@dataclass(eq=False)
+class CalibrationUnknown(CalibrationError):
+    slug = "calibration-unknown"
+    text = "there is no calibration {value!r} in MIEN_DATA/calibrations"
+    value: str
+    known: list[str]
+
+
+@dataclass(eq=False)
+class CalibrationUnfit(CalibrationError):
+    slug = "calibration-unfit"
+    text = "the calibration {value!r} cannot be used: {reason}"
+    value: str
+    reason: str
+
+
+@dataclass(eq=False)
+class CalibrationLost(CalibrationError):
+    slug = "calibration-lost"
+    text = "the gallery {gallery!r} is bound to a calibration, and {reason}; nobody is identified"
+    gallery: str
+    value: str
+    reason: str
 
 
 class ServiceError(MienError):

@@ -155,6 +155,25 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Another embedding space",
             "Enrol the photographs again in a new gallery, or serve the gallery's model.",
         ),
+        (
+            _E.CalibrationUnknown,
+            404,
+            "Unknown calibration",
+            "Measure it with `mien calibrate FOLDER --name NAME`; `known` lists those there are.",
+        ),
+        (
+            _E.CalibrationUnfit,
+            409,
+            "Calibration that does not fit",
+            "Measure it anew with `mien calibrate` and the model that is served.",
+        ),
+        (
+            _E.CalibrationLost,
+            409,
+            "Calibration lost",
+            "Bind the gallery to another calibration, or to none (null), with PATCH "
+            "/galleries/{gallery}; or measure it anew.",
+        ),
         (_E.QueueFull, 503, "Queue full", "Try again after the seconds in Retry-After."),
         (_E.NotReady, 503, "Not ready", "Try again when GET /readyz answers 200."),
         (_E.StorageFull, 507, "Storage full", "The operator makes room on the disk of MIEN_DATA."),
