@@ -92,8 +92,9 @@ def test_a_batch_without_a_label_gives_zero_and_a_gradient_of_zero(embeddings_BD
     assert (classifier.t, classifier.step) == (0, 0)
 
 
-def test_it_computes_in_float32_under_autocast(embeddings_BD):
-    losses = [Classifier(CLASSES, WIDTH, init_CD=ranks.start()) for _ in range(2)]
+@pytest.mark.parametrize("loss", ["curricular", "softmax_linear"])
+def test_it_computes_in_float32_under_autocast(loss, embeddings_BD):
+    losses = [Classifier(CLASSES, WIDTH, loss=loss, init_CD=ranks.start()) for _ in range(2)]
     with torch.autocast("cpu", torch.bfloat16):
         mixed = losses[0](embeddings_BD, LABELS)
     assert mixed.dtype == torch.float32
