@@ -4,10 +4,10 @@ training/verbs."""
 import argparse
 from pathlib import Path
 
-from training.verbs import evaluate, train
+from training.verbs import evaluate, prepare, train
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = (train, evaluate)
+VERBS = (prepare, train, evaluate)
 
 
 def main() -> None:

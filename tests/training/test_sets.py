@@ -83,7 +83,7 @@ def test_folders_of_one_name_do_not_share_what_was_decoded(tmp_path):
     [
         ("nothing", FileNotFoundError, "nothing is not there"),
         ("nothing.csv", FileNotFoundError, r"nothing\.csv is not there"),
-        ("empty", FileNotFoundError, "no person's folder with crops"),
+        ("empty", FileNotFoundError, "no file in a person's folder"),
         ("flat", ValueError, r"a\.png lies in no person's folder"),
         ("text.txt", ValueError, r"text\.txt is no set of crops"),
         ("broken", ValueError, r"p/a\.png is not an image"),

@@ -68,13 +68,10 @@ def read_folder(folder: Path, cache: Path) -> Crops:
     What lies deeper counts for its outermost folder; hidden files are passed over. cache: as in
     read_crops. Raises FileNotFoundError without a crop, and ValueError as read_crops does and for a
     file that lies in no person's folder."""
-    paths = [name for name in Files(folder).names() if not _is_hidden(name)]
-    if not paths:
-        raise FileNotFoundError(f"{folder}: there is no person's folder with crops")
+    paths = files_of_people(folder)
     stray = next((path for path in paths if "/" not in path), None)
     if stray is not None:
         raise ValueError(f"{folder}: {stray} lies in no person's folder")
-    paths.sort(key=lambda path: (path.split("/")[0], path))
     people = sorted({path.split("/")[0] for path in paths})
     place = {person: i for i, person in enumerate(people)}
     labels = np.array([place[path.split("/")[0]] for path in paths], np.int64)
@@ -84,8 +81,13 @@ def read_folder(folder: Path, cache: Path) -> Crops:
     return Crops(_decoded(folder, folder, paths, kept, newest), paths, labels, people)
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+def files_of_people(folder: Path) -> list[str]:
+    """The files below a folder, by their outermost folders, then by name; hidden ones are passed
+    over. Raises FileNotFoundError without one."""
+    names = [name for name in Files(folder).names() if not f"/{name}".count("/.")]
+    if not names:
+        raise FileNotFoundError(f"{folder} has no file in a person's folder")
+    return sorted(names, key=lambda name: (name.split("/")[0], name))
 
 
 def _found(walked: tuple[str, list[str], list[str]]) -> list[str]:

@@ -118,4 +118,4 @@ class Files:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     for where, _, names in os.walk(folder):
-        yield from (Path(where, name) for name in names)
+        yield from (path for name in names if (path := Path(where, name)).is_file())

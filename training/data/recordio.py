@@ -201,8 +201,9 @@ class RecordWriter:
     """
 
     def __init__(self, path: Path, *, side: int = 112, resume_at: int | None = None) -> None:
-        """side: of the crops, in px, for `property`. resume_at: what `sync` returned; what the
-        part has beyond it is dropped. Raises ValueError for a part with crops of another side."""
+        """side: of the crops, in px, for `property`. resume_at: an `end` up to which `sync` brought
+        the part to the disk; what lies beyond is dropped. Raises ValueError for a part with crops
+        of another side."""
         if path.suffix != ".rec":
             raise ValueError(f"{path} is not named .rec")
         self.path, self.part, self.side = path, path.with_suffix(".rec.part"), side
@@ -238,11 +239,15 @@ class RecordWriter:
         self._labels.append(int(label))
         self._out.write(pack(int(label), key, image))
 
-    def sync(self) -> int:
-        """Brings all to the disk; returns the byte after the last record."""
+    @property
+    def end(self) -> int:
+        """The byte after the last record."""
+        return self._out.tell()
+
+    def sync(self) -> None:
+        """Brings all that was added to the disk."""
         self._out.flush()
         os.fsync(self._out.fileno())
-        return self._out.tell()
 
     def _take_up(self, end: int) -> None:
         os.truncate(self.part, end)
