@@ -77,7 +77,7 @@ def changed_cosines(
             )
         case "curricular":
             return curricular_cosines(cosines_BC, labels_B, t, margin_rad=margin, true_B=true_B)
-    raise ValueError(f"no loss is called {loss!r}; there are {', '.join(MARGINS)}")
+    raise ValueError(f"loss {loss!r} is not one of {', '.join(MARGINS)}")
 
 
 def sphereface_psi(true_B: Tensor, margin: float) -> Tensor:
@@ -201,7 +201,7 @@ def curricular_t(
     alpha r + (1 - alpha) t, which for alpha = 0.99 is hardly an average; r_with_margin its equation
     6, the mean of cos(theta_y + m). Raises ValueError for any other ema."""
     if ema not in EMAS:
-        raise ValueError(f"ema is {ema!r}; there are {', '.join(EMAS)}")
+        raise ValueError(f"ema {ema!r} is not one of {', '.join(EMAS)}")
     true_B = _detached(true_B, cosines_BC, labels_B)
     r = (_turned(true_B, margin_rad) if r_with_margin else true_B).mean()
     return alpha * t + (1 - alpha) * r if ema == "code" else alpha * r + (1 - alpha) * t

@@ -74,11 +74,11 @@ class Classifier(nn.Module):
         if classes < self.world:
             raise ValueError(f"{classes} classes cannot be cut over {self.world} ranks")
         if loss not in LOSSES:
-            raise ValueError(f"no loss is called {loss!r}; there are {', '.join(LOSSES)}")
+            raise ValueError(f"loss {loss!r} is not one of {', '.join(LOSSES)}")
         if margin is not None and LOSSES[loss] is None:
             raise ValueError(f"{loss} has no margin, but {margin} is given")
         if ema not in EMAS:
-            raise ValueError(f"ema is {ema!r}; there are {', '.join(EMAS)}")
+            raise ValueError(f"ema {ema!r} is not one of {', '.join(EMAS)}")
         if not 0 < sample <= 1:
             raise ValueError(f"sample is {sample}; it must be in (0, 1]")
         if init_CD is not None and init_CD.shape != (classes, width):

@@ -324,9 +324,9 @@ def test_t_of_a_shard_is_that_of_the_whole_and_without_a_gradient(cosines_BC):
 
 
 def test_an_unknown_average_and_an_unknown_loss_are_refused(cosines_BC):
-    with pytest.raises(ValueError, match="ema is 'new'; there are code, paper"):
+    with pytest.raises(ValueError, match="ema 'new' is not one of code, paper"):
         curricular_t(torch.tensor(0.0), cosines_BC, LABELS, ema="new")
-    with pytest.raises(ValueError, match="'magface'; there are softmax, sphereface"):
+    with pytest.raises(ValueError, match="loss 'magface' is not one of softmax, sphereface"):
         changed_cosines("magface", cosines_BC, LABELS, margin=0.5, **STATE)
 
 

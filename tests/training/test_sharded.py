@@ -132,9 +132,9 @@ def test_a_label_out_of_range_is_named_with_its_row_and_limit(embeddings_BD, lab
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"loss": "magface"}, "'magface'"),
+        ({"loss": "magface"}, "loss 'magface' is not one of softmax_linear, softmax"),
         ({"loss": "softmax", "margin": 0.5}, "softmax has no margin"),
-        ({"ema": "new"}, "'new'"),
+        ({"ema": "new"}, "ema 'new' is not one of code, paper"),
         ({"sample": 0.0}, "sample is 0.0"),
         ({"init_CD": torch.zeros(3, WIDTH)}, r"\(3, 6\), not \(11, 6\)"),
     ],
