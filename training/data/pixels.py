@@ -7,6 +7,7 @@ import operator
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ class LazyPixels:
 
 
 Pixels = NDArray[np.uint8] | LazyPixels
+
+
+def chosen(pixels: Pixels, places: NDArray[np.int64]) -> Pixels:
+    """The pictures at some places, in their order; what is decoded when asked for stays so."""
+    if isinstance(pixels, np.ndarray):
+        return pixels[places]
+    return LazyPixels(partial(_picture_at, pixels, places), len(places))
+
+
+def _picture_at(pixels: LazyPixels, places: NDArray[np.int64], i: int) -> NDArray[np.uint8]:
+    return pixels[places[i]]
 
 
 def decode(data: bytes | NDArray[np.uint8], name: str, *, grey: bool = False) -> NDArray[np.uint8]:
