@@ -1,15 +1,23 @@
 """Batches of crops: which crops a step sees, and how each is changed.
 
-All of it follows from (seed, step), so that a resumed run sees exactly what an unbroken one would.
+All of it follows from (seed, step, place in the batch), so that a resumed run sees exactly what an
+unbroken one would, and ranks together what one process would alone.
 """
 
+import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from training.data.augment import LEVELS
+
+AHEAD = 2  # batches that are made while one is used
 
 
 @dataclass(frozen=True)
@@ -21,70 +29,61 @@ class Batch:
 
 
 def batches(
-    pixels_NHWC: NDArray[np.uint8], *, size: int, start: int, stop: int, seed: int
+    pixels_NHWC: Any,
+    *,
+    size: int,
+    start: int,
+    stop: int,
+    seed: int,
+    level: str = "mild",
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[int, Batch]]:
-    """(step, batch) for steps start <= step < stop; the next batch is made while one is used."""
+    """(step, batch) for steps start <= step < stop; the next ones are made while one is used.
 
-    def make(step: int) -> Batch:
-        indices = _indices(len(pixels_NHWC), size, step, seed)
-        rng = np.random.default_rng((seed, step))
-        return Batch(np.stack([augment(pixels_NHWC[i], rng) for i in indices]), indices)
+    pixels_NHWC: an array in memory, or anything whose [i] decodes crop i, uint8 RGB, in any thread:
+    then every core decodes. level: a name of augment.LEVELS. part: (r, n) takes every n-th crop of
+    each batch from the r-th on, a rank's part. Raises ValueError for an unknown level and a size
+    that n does not divide."""
+    if level not in LEVELS:
+        raise ValueError(f"augmentation {level!r} is not one of {', '.join(LEVELS)}")
+    rank, ranks = part
+    if size % ranks:
+        raise ValueError(f"a batch of {size} cannot be shared out among {ranks} ranks")
+    change = LEVELS[level]
+    threads = 1 if isinstance(pixels_NHWC, np.ndarray) else len(os.sched_getaffinity(0))
 
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(make, start)
+    def make(step: int, places: NDArray[np.int64], indices: NDArray[np.int64]) -> Any:
+        rngs = (np.random.default_rng((seed, step, place)) for place in places)
+        return [change(pixels_NHWC[i], rng) for i, rng in zip(indices, rngs, strict=True)]
+
+    with ThreadPoolExecutor(threads) as pool:
+
+        def begin(step: int) -> tuple[NDArray[np.int64], list[Future[Any]]]:
+            places = np.arange(rank, size, ranks)
+            indices = order(len(pixels_NHWC), size, step, seed)[places]
+            shares = zip(
+                np.array_split(places, threads), np.array_split(indices, threads), strict=True
+            )
+            return indices, [pool.submit(make, step, *share) for share in shares]
+
+        coming = deque(begin(step) for step in range(start, min(start + AHEAD, stop)))
         for step in range(start, stop):
-            batch = coming.result()
-            if step + 1 < stop:
-                coming = pool.submit(make, step + 1)
-            yield step, batch
+            indices, shares = coming.popleft()
+            if step + AHEAD < stop:
+                coming.append(begin(step + AHEAD))
+            crops = [crop for share in shares for crop in share.result()]
+            yield step, Batch(np.stack(crops), indices)
 
 
-def _indices(count: int, size: int, step: int, seed: int) -> NDArray[np.int64]:
-    """The step's part of an endless row of permutations; batches may reach over two of them."""
+def order(count: int, size: int, step: int, seed: int) -> NDArray[np.int64]:
+    """The places (size,) in [0, count) of the step's batch: its part of an endless row of
+    permutations; a batch may reach over two of them."""
     places = np.arange(step * size, (step + 1) * size)
     epochs = places // count
-    orders = {e: np.random.default_rng((seed, 1 << 40, e)).permutation(count) for e in set(epochs)}
+    orders = {epoch: _epoch(count, seed, epoch) for epoch in {int(e) for e in epochs}}
     return np.array([orders[e][p] for e, p in zip(epochs, places % count, strict=True)])
 
 
-def augment(crop_rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The crop mirrored half of the time, and sometimes as the service may meet it.
-
-    Landmarks a little off (a small similarity), another light, few pixels, JPEG's blocks, no
-    colour. Mild on purpose: the teacher's answer is that for the untouched crop."""
-    if rng.random() < 0.5:
-        crop_rgb = crop_rgb[:, ::-1]
-    if rng.random() < 0.3:
-        crop_rgb = _moved(crop_rgb, rng)
-    if rng.random() < 0.2:
-        gain, offset = rng.uniform(0.6, 1.3), rng.uniform(-25, 25)
-        crop_rgb = np.clip(crop_rgb * np.float32(gain) + np.float32(offset), 0, 255)
-        crop_rgb = crop_rgb.astype(np.uint8)
-    if rng.random() < 0.1:
-        height, width = crop_rgb.shape[:2]
-        small = rng.integers(width // 4, width)
-        shrunk = cv2.resize(
-            np.ascontiguousarray(crop_rgb),
-            (small, small * height // width),
-            interpolation=cv2.INTER_AREA,
-        )
-        crop_rgb = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.1:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 80))]
-        crop_rgb = cv2.imdecode(cv2.imencode(".jpg", crop_rgb, quality)[1], cv2.IMREAD_COLOR)
-    if rng.random() < 0.05:
-        crop_rgb = cv2.cvtColor(
-            cv2.cvtColor(np.ascontiguousarray(crop_rgb), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB
-        )
-    return crop_rgb
-
-
-def _moved(crop_rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    height, width = crop_rgb.shape[:2]
-    turn = cv2.getRotationMatrix2D(
-        (width / 2, height / 2), rng.uniform(-8, 8), rng.uniform(0.93, 1.07)
-    )
-    turn[:, 2] += rng.uniform(-3, 3, 2)
-    return cv2.warpAffine(
-        crop_rgb, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
+@lru_cache(maxsize=2)
+def _epoch(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, 1 << 40, epoch)).permutation(count)
