@@ -1,8 +1,12 @@
 """Layers written out in plain sums, in float64, that networks are compared with; and what the tests
 of several networks need."""
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def parameters(network: nn.Module) -> int:
@@ -61,3 +65,23 @@ def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
 def mixed(x_BCHW: Tensor, order_N: Tensor) -> Tensor:
     """The map with its positions in another order."""
     return x_BCHW.flatten(2)[:, :, order_N].view(x_BCHW.shape)
+
+
+def assert_rows_stand_alone(network: nn.Module, width: int) -> None:
+    """The directions of two crops' embeddings, (2, width), are those of each crop alone."""
+    network.eval()
+    crops = torch.randn(2, 3, 112, 112)
+    with torch.no_grad():
+        together, alone = network(crops), network(crops[1:])
+    assert together.shape == (2, width)
+    torch.testing.assert_close(F.normalize(together[1:]), F.normalize(alone), rtol=0, atol=1e-5)
+
+
+def spreads(network: nn.Module, fans: Callable[[int, int], float]) -> list[float]:
+    """Each 3x3 convolution's standard deviation times the root of fans(fan in, fan out) / 2."""
+    found = []
+    for conv in network.modules():
+        if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and conv.in_channels >= 64:
+            half = fans(9 * conv.in_channels, 9 * conv.out_channels) / 2
+            found.append(conv.weight.std().item() * math.sqrt(half))
+    return found

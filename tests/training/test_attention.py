@@ -9,9 +9,13 @@ from training.networks.attention import BAM, CBAM, SE, SGE, SK
 from training.networks.ecacface import ATTENTION
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_in_any_order_of_the_tests() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def x() -> Tensor:
-    torch.manual_seed(0)
     return torch.randn(2, 64, 5, 7, dtype=torch.float64)
 
 

@@ -7,13 +7,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.shared import REPOSITORY
-from tests.training.plain import bent, convolved, mixed, normed, parameters, stirred
+from tests.training.plain import (
+    assert_rows_stand_alone,
+    bent,
+    convolved,
+    mixed,
+    normed,
+    parameters,
+    spreads,
+    stirred,
+)
 from training.graphs import open_graph
 from training.networks.ecacface import ATTENTION, ECA, ESCA, IR, STYLES, MobileFaceNet
 from training.networks.ir import Unit
 
 WEIGHTS = REPOSITORY / "training/weights/ecacface-mobile.safetensors"
 GRAPH = REPOSITORY / "service/models/ecacface-mobile/model.onnx"
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_in_any_order_of_the_tests() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +95,6 @@ def test_ecas_kernel_follows_the_channels(channels, kernel):
 
 @pytest.fixture
 def x() -> Tensor:
-    torch.manual_seed(0)
     return torch.randn(2, 64, 9, 7, dtype=torch.float64)
 
 
@@ -179,21 +192,21 @@ def test_the_styles_differ_in_dropout_and_in_what_the_last_norm_learns():
     assert insightface[-1].bias.requires_grad
 
 
-def test_a_rows_embedding_does_not_depend_on_its_neighbours():
-    network = MobileFaceNet().eval()
-    crops = torch.randn(3, 3, 112, 112)
-    with torch.no_grad():
-        together, alone = network(crops), network(crops[1:2])
-    torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-5)
+@pytest.fixture(scope="module")
+def ir50() -> IR:
+    return IR(50, "esca", embedding=64)
 
 
-def test_an_ir_embeds_a_crop_and_a_row_does_not_depend_on_its_neighbours():
-    network = IR(50, "esca", embedding=64).eval()
-    crops = torch.randn(2, 3, 112, 112)
-    with torch.no_grad():
-        together, alone = network(crops), network(crops[1:])
-    assert together.shape == (2, 64)
-    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
+def test_a_rows_embedding_does_not_depend_on_its_neighbours(ir50):
+    assert_rows_stand_alone(MobileFaceNet(), 512)
+    assert_rows_stand_alone(ir50, 64)
+
+
+def test_convolutions_begin_by_their_fan_out(ir50):
+    for network, count in ((ir50.units, 24 * 3), (MobileFaceNet(), 16 + 15)):
+        found = spreads(network, lambda _, fan_out: fan_out)  # of ESCA's f2 too, one a branch
+        assert found == pytest.approx([1] * count, rel=0.15)
+    assert not ir50.head[3].bias.any()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.training.plain import bent, convolved, mixed, normed, parameters, stirred
+from tests.training.plain import (
+    assert_rows_stand_alone,
+    bent,
+    convolved,
+    mixed,
+    normed,
+    parameters,
+    spreads,
+    stirred,
+)
 from training.networks.ecacface import MobileFaceNet
 from training.networks.ir import Unit
 from training.networks.sranet import CHANNEL, SCA, SPATIAL, SSA, STYLE, SRANet, pooled, sra
@@ -13,9 +22,13 @@ KINDS = [(SSA, kind) for kind in SPATIAL] + [(SCA, kind) for kind in CHANNEL]
 POOLED = [(module, kind) for module, kind in KINDS if module(16, kind).pools]
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_in_any_order_of_the_tests() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def x() -> Tensor:
-    torch.manual_seed(0)
     return torch.randn(2, 32, 5, 7, dtype=torch.float64)
 
 
@@ -229,13 +242,25 @@ def test_the_dead_convolution_changes_no_answer(x):
     assert torch.equal(ssa(x), answer)
 
 
-def test_sranet_embeds_a_crop_and_a_row_does_not_depend_on_its_neighbours():
-    network = SRANet(50, "light", "light", gamma="one", embedding=64).eval()
-    crops = torch.randn(2, 3, 112, 112)
-    with torch.no_grad():
-        together, alone = network(crops), network(crops[1:])
-    assert together.shape == (2, 64)
-    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
+@pytest.fixture(scope="module")
+def sranet50() -> SRANet:
+    return SRANet(50, "light", "light", gamma="one", embedding=64)
+
+
+def test_a_rows_embedding_does_not_depend_on_its_neighbours(sranet50):
+    assert_rows_stand_alone(sranet50, 64)
+
+
+def test_the_head_drops_four_tenths_and_learns_its_last_norm(sranet50):
+    assert sranet50.head[1].p == 0.4
+    assert all(p.requires_grad for p in sranet50.head[-1].parameters())
+    assert sranet50.head[-1].affine
+
+
+def test_convolutions_begin_xavier_uniform(sranet50):
+    found = spreads(sranet50.units, lambda fan_in, fan_out: fan_in + fan_out)
+    assert found == pytest.approx([1] * 24 * 2, rel=0.1)
+    assert not sranet50.head[3].bias.any()
 
 
 @pytest.mark.parametrize(
