@@ -35,6 +35,7 @@ from service.api.bodies import Limits
 from service.api.calls import Line, Service
 from service.api.envelope import Envelope, answer_errors
 from service.api.openapi import describe
+from service.calibration.kept import Calibrations
 from service.decision import Calibration
 from service.errors import ArtefactError, MienError
 from service.gallery import open_gallery
@@ -150,6 +151,7 @@ def open_everything(settings: Settings) -> Opened:
         embed=batcher.submit,
         galleries=store,
         calibration=_calibration(recogniser),
+        calibrations=Calibrations(settings.calibrations),
         photographs=photographs,
         model=recogniser.name,
         space=recogniser.space,

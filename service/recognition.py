@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from service.calibration.kept import Calibrations
 from service.decision import (
     Calibration,
     Threshold,
@@ -27,7 +28,16 @@ from service.decision import (
     threshold_for_fmr,
     threshold_for_fpir,
 )
-from service.errors import EnrolmentRefused, FaceError, ImageError, NoFace, SeveralFaces
+from service.errors import (
+    CalibrationError,
+    CalibrationLost,
+    EnrolmentRefused,
+    FaceError,
+    ImageError,
+    NoFace,
+    SeveralFaces,
+    SpaceMismatch,
+)
 from service.gallery.contract import Candidate, Enrolment, Galleries, Idempotency, NewFace
 from service.imagefile import read_photograph
 from service.observe.stages import Stages
@@ -46,14 +56,15 @@ class Engine:
     """What the steps need, warm and ready.
 
     detect: (photograph, smallest face in px) -> faces, largest first. embed: uint8 crops
-    (N, 112, 112, 3), N > 0 -> float32 (N, 512), unit length, to come. photographs: as many threads
-    as photographs may be in memory at once.
+    (N, 112, 112, 3), N > 0 -> float32 (N, 512), unit length, to come. calibration: the model's own,
+    calibrations: the user's. photographs: as many threads as photographs may be in memory at once.
     """
 
     detect: Callable[[Photograph, int], list[Face]]
     embed: Callable[[NDArray[np.uint8]], "Future[NDArray[np.float32]]"]
     galleries: Galleries
     calibration: Calibration
+    calibrations: Calibrations
     photographs: Executor
     model: str
     space: str
@@ -172,9 +183,11 @@ async def identify(
     top_k: int,
     asked: Asked,
 ) -> Identified:
-    """The gallery's people most like each face. Raises GalleryUnknown before any image is read."""
-    record = await asyncio.to_thread(engine.galleries.get_gallery, gallery)
-    threshold = _threshold(engine.calibration, asked, record.faces)
+    """The gallery's people most like each face, decided by the calibration it is bound to.
+
+    Raises GalleryUnknown, SpaceMismatch, CalibrationLost before any image is read.
+    """
+    threshold = await asyncio.to_thread(_threshold_in, engine, gallery, asked)
     embedded = await embed(engine, images, stages)
     candidates = await _search(
         engine, [one.embeddings_ND for one in embedded], stages, gallery, top_k
@@ -188,14 +201,24 @@ async def identify(
 
 
 async def verify(
-    engine: Engine, images: tuple[Image, Image], stages: Stages, *, pick: Pick, asked: Asked
+    engine: Engine,
+    images: tuple[Image, Image],
+    stages: Stages,
+    *,
+    pick: Pick,
+    asked: Asked,
+    calibration: str | None = None,
 ) -> Verified:
-    """Whether the faces of two images are of one person.
+    """Whether the faces of two images are of one person. calibration: a user's; else the model's.
 
-    Raises the ImageError or FaceError of the first image that cannot be used, its `image` being
-    image_a or image_b.
+    Raises CalibrationUnknown, CalibrationUnfit; and the ImageError or FaceError of the first image
+    that cannot be used, its `image` being image_a or image_b.
     """
-    threshold = _threshold(engine.calibration, asked, faces=1)
+    decides = engine.calibration
+    if calibration is not None:
+        kept = await asyncio.to_thread(engine.calibrations.get, calibration)
+        decides = kept.fit(engine.space)
+    threshold = _threshold(decides, asked, faces=1)
     looks = await detect(engine, images, stages)
     first, second = (
         _picked(look, pick, image=name)
@@ -334,6 +357,20 @@ async def _search(
 
     rows = iter(await asyncio.to_thread(search))
     return [[next(rows) for _ in of_image] for of_image in embeddings]
+
+
+def _threshold_in(engine: Engine, gallery: str, asked: Asked) -> Threshold:
+    """What decides in a gallery, by the calibration it is bound to or else by the model's own."""
+    record = engine.galleries.get_gallery(gallery)
+    if record.space not in (None, engine.space):
+        raise SpaceMismatch(gallery, value=engine.space, limit=str(record.space))
+    calibration = engine.calibration
+    if record.calibration is not None:
+        try:
+            calibration = engine.calibrations.get(record.calibration).fit(engine.space)
+        except CalibrationError as error:
+            raise CalibrationLost(gallery, record.calibration, str(error)) from error
+    return _threshold(calibration, asked, record.faces)
 
 
 def _threshold(calibration: Calibration, asked: Asked, faces: int) -> Threshold:

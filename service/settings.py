@@ -41,6 +41,11 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(60.0, gt=0)
 
     @property
+    def calibrations(self) -> Path:
+        """The folder of the user's own calibrations."""
+        return self.data / "calibrations"
+
+    @property
     def cores_a_worker(self) -> int:
         """The cores this process may use, shared out among the worker processes; at least 1."""
         return max(1, len(os.sched_getaffinity(0)) // self.workers)

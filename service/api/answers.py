@@ -1,11 +1,14 @@
 """Records into answers: the shapes of schemas.py out of what recognition and the gallery give."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from service.api import schemas
 from service.api.problems import problem_of
-from service.decision import Threshold
+from service.calibration.kept import Kept
+from service.decision import Calibration, Threshold, operating_points
+from service.errors import CalibrationError
 from service.gallery.contract import Candidate, FaceRecord, GalleryRecord, Page, PersonRecord
 from service.recognition import Look, SeenFace, face_details
 
@@ -61,8 +64,35 @@ def threshold_of(threshold: Threshold) -> schemas.Threshold:
         "similarity": round(threshold.similarity, 6),
         "by": threshold.by,
         "target": threshold.target,
-        "interval": [float(f"{rate:.4g}") for rate in threshold.interval],
+        "interval": [_rate(rate) for rate in threshold.interval],
+        "extrapolated": threshold.extrapolated,
+        "calibration": threshold.calibration,
     }
+
+
+def thresholds_of(calibration: Calibration) -> list[schemas.OperatingPoint]:
+    """The thresholds by target FMR, and what each costs."""
+    rows = (dataclasses.asdict(point) for point in operating_points(calibration))
+    return [
+        {k: v if isinstance(v, bool) else _rate(v) for k, v in row.items()}  # type: ignore[misc]
+        for row in rows
+    ]
+
+
+def own_calibration_of(
+    name: str, kept: Kept | CalibrationError, galleries: Sequence[str]
+) -> schemas.OwnCalibration:
+    """A calibration of the user's own, or why there is none; its curve is left to its file."""
+    answer: schemas.OwnCalibration = {
+        "name": name,
+        "galleries": list(galleries),
+        "problem": None,
+        "thresholds": [],
+    }
+    if isinstance(kept, CalibrationError):
+        return {**answer, "problem": problem_of(kept)}  # type: ignore[typeddict-item]
+    facts = {k: v for k, v in kept.facts.items() if k not in ("curve", "tail")}
+    return {**facts, **answer, "thresholds": thresholds_of(kept.calibration)}  # type: ignore[typeddict-item]
 
 
 def gallery_of(gallery: GalleryRecord) -> schemas.Gallery:
@@ -70,6 +100,7 @@ def gallery_of(gallery: GalleryRecord) -> schemas.Gallery:
     return {
         "name": gallery.name,
         "space": gallery.space,
+        "calibration": gallery.calibration,
         "metadata": dict(gallery.metadata),
         "persons": gallery.persons,
         "faces": gallery.faces,
@@ -110,3 +141,8 @@ def person_face_of(face: FaceRecord) -> schemas.PersonFace:
 def page_of(page: Page[Record], answer: Callable[[Record], Answer]) -> schemas.Page[Answer]:
     """A page with its items as they are answered."""
     return {"items": [answer(item) for item in page.items], "next": page.next_cursor}
+
+
+def _rate(rate: float) -> float:
+    """A rate, or a threshold, with the digits that it has."""
+    return float(f"{rate:.4g}")

@@ -13,24 +13,32 @@ from service.api.fields import Fields, NoFields, query_of, read_fields
 from service.api.openapi import refuses, takes, takes_query
 from service.api.paths import GalleryName
 from service.api.uploads import Form, read_call
-from service.gallery.contract import LARGEST_PAGE
+from service.errors import FieldMissing
+from service.gallery.contract import KEEP, LARGEST_PAGE, GalleryRecord
+from service.recognition import Engine
 
 router = APIRouter(tags=["galleries"])
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+_CALIBRATION: Final = "the user's own calibration that decides; null: the model's"
 
 
 class NewGallery(Fields):
     """A gallery to be."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    name: str = Field(pattern=_NAME)
+    calibration: str | None = Field(None, pattern=_NAME, description=_CALIBRATION)
     metadata: dict[str, Any] | None = Field(
         None, description="a JSON object of at most 16384 bytes"
     )
 
 
 class GalleryChange(Fields):
-    """What of a gallery is replaced."""
+    """What of a gallery is replaced; a calibration that is null makes way for the model's own."""
 
-    metadata: dict[str, Any] = Field(description="a JSON object of at most 16384 bytes")
+    calibration: str | None = Field(None, pattern=_NAME, description=_CALIBRATION)
+    metadata: dict[str, Any] | None = Field(
+        None, description="a JSON object of at most 16384 bytes"
+    )
 
 
 class PageFields(Fields):
@@ -58,14 +66,14 @@ def nothing_asked(request: Request) -> None:
     "/galleries",
     status_code=201,
     response_model=schemas.Gallery,
-    responses=refuses(400, 408, 409, 413, 415, 422, 503, 507),
+    responses=refuses(400, 404, 408, 409, 413, 415, 422, 503, 507),
     openapi_extra=takes(NEW),
 )
 async def create_gallery(request: Request) -> Response:
     """The new gallery, empty; its first face will pin it to the embedding space of its model."""
-    galleries = engine_of(request).galleries
+    engine = engine_of(request)
     fields = (await read_call(request, NEW, service_of(request).limits)).fields
-    made = await asyncio.to_thread(galleries.create_gallery, fields.name, metadata=fields.metadata)
+    made = await asyncio.to_thread(_create, engine, fields)
     return await json_response(gallery_of(made), 201)
 
 
@@ -97,15 +105,17 @@ async def get_gallery(request: Request, gallery: GalleryName) -> Response:
 @router.patch(
     "/galleries/{gallery}",
     response_model=schemas.Gallery,
-    responses=refuses(400, 404, 408, 413, 415, 422, 503, 507),
+    responses=refuses(400, 404, 408, 409, 413, 415, 422, 503, 507),
     openapi_extra=takes(CHANGE),
 )
 async def change_gallery(request: Request, gallery: GalleryName) -> Response:
-    """The gallery with its metadata replaced."""
-    galleries = engine_of(request).galleries
+    """The gallery with its calibration or metadata replaced, or both."""
+    engine = engine_of(request)
     fields = (await read_call(request, CHANGE, service_of(request).limits)).fields
-    found = await asyncio.to_thread(galleries.update_gallery, gallery, metadata=fields.metadata)
-    return await json_response(gallery_of(found))
+    if not fields.model_fields_set:
+        raise FieldMissing("calibration or metadata")
+    changed = await asyncio.to_thread(_change, engine, gallery, fields)
+    return await json_response(gallery_of(changed))
 
 
 @router.delete(
@@ -119,3 +129,24 @@ async def delete_gallery(request: Request, gallery: GalleryName) -> Response:
     nothing_asked(request)
     await asyncio.to_thread(engine_of(request).galleries.delete_gallery, gallery)
     return Response(status_code=204)
+
+
+def _create(engine: Engine, fields: NewGallery) -> GalleryRecord:
+    """The new gallery. Raises CalibrationUnknown, CalibrationUnfit: nothing is made then."""
+    if fields.calibration is not None:
+        engine.calibrations.get(fields.calibration).fit(engine.space)
+    return engine.galleries.create_gallery(
+        fields.name, calibration=fields.calibration, metadata=fields.metadata
+    )
+
+
+def _change(engine: Engine, gallery: str, fields: GalleryChange) -> GalleryRecord:
+    """The changed gallery. Raises CalibrationUnknown, CalibrationUnfit: nothing is changed then."""
+    if fields.calibration is not None:
+        space = engine.galleries.get_gallery(gallery).space
+        engine.calibrations.get(fields.calibration).fit(space or engine.space)
+    return engine.galleries.update_gallery(
+        gallery,
+        calibration=fields.calibration if "calibration" in fields.model_fields_set else KEEP,
+        metadata=KEEP if fields.metadata is None else fields.metadata,
+    )

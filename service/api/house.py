@@ -6,11 +6,14 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service.api import schemas
+from service.api.answers import own_calibration_of, thresholds_of
 from service.api.calls import engine_of, json_response, service_of
 from service.api.openapi import refuses
 from service.api.problems import OF_SLUG, PROBLEM_UNKNOWN, kind_response
-from service.errors import ModelUnknown, NotReady
+from service.errors import CalibrationError, ModelUnknown, NotReady
+from service.gallery.contract import LARGEST_PAGE
 from service.inference.artefact import Artefact
+from service.recognition import Engine
 
 router = APIRouter(tags=["house"])
 _HIDDEN: Final = ("golden", "graphs", "calibration")
@@ -46,11 +49,26 @@ async def get_model(request: Request, name: str) -> Response:
     return await json_response(_model(artefact, manifest))
 
 
-@router.get("/models/{name}/calibration", responses=refuses(404))
-async def get_calibration(request: Request, name: str) -> dict[str, Any]:
-    """Error rates by similarity with their intervals, as measured; {} where a network has none."""
-    calibration: dict[str, Any] = _named(request, name).manifest.get("calibration", {})
-    return calibration
+@router.get(
+    "/models/{name}/calibration",
+    response_model=schemas.Calibration,
+    responses=refuses(404, 503),
+)
+async def get_calibration(request: Request, name: str) -> Response:
+    """What decides: the model's own calibration, which is in force wherever a gallery is bound to
+    no other, and the user's of its embedding space with the galleries bound to each.
+
+    Error rates by similarity and thresholds by error rate, with their intervals, as measured; {}
+    where a network has none.
+    """
+    artefact = _named(request, name)
+    block = artefact.manifest.get("calibration", {})
+    engine = engine_of(request)
+    if artefact.name != engine.model:
+        return await json_response(block)
+    own = await asyncio.to_thread(_own_calibrations, engine)
+    thresholds = thresholds_of(engine.calibration)
+    return await json_response({**block, "thresholds": thresholds, "calibrations": own})
 
 
 @router.get("/problems/{slug}", response_model=schemas.ProblemKind, responses=refuses(404))
@@ -74,6 +92,36 @@ def _named(request: Request, name: str) -> Artefact:
     if name not in artefacts:
         raise ModelUnknown(name, sorted(artefacts))
     return artefacts[name]
+
+
+def _own_calibrations(engine: Engine) -> list[schemas.OwnCalibration]:
+    """The user's calibrations that are of the engine's space, or that a gallery of it is bound to,
+    damaged and lost ones with their problem."""
+    bound = _bound_galleries(engine)
+    answers = []
+    for name in sorted({*engine.calibrations.names(), *bound}):
+        try:
+            kept = engine.calibrations.get(name)
+            if name in bound or kept.space == engine.space:
+                kept.fit(engine.space)
+                answers.append(own_calibration_of(name, kept, bound.get(name, [])))
+        except CalibrationError as error:
+            answers.append(own_calibration_of(name, error, bound.get(name, [])))
+    return answers
+
+
+def _bound_galleries(engine: Engine) -> dict[str, list[str]]:
+    """The galleries of the engine's space, or of none yet, by the calibration they are bound to."""
+    bound: dict[str, list[str]] = {}
+    cursor = None
+    while True:
+        page = engine.galleries.list_galleries(cursor=cursor, limit=LARGEST_PAGE)
+        for gallery in page.items:
+            if gallery.calibration is not None and gallery.space in (None, engine.space):
+                bound.setdefault(gallery.calibration, []).append(gallery.name)
+        cursor = page.next_cursor
+        if cursor is None:
+            return bound
 
 
 def _facts(artefact: Artefact) -> dict[str, Any]:

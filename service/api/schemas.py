@@ -103,12 +103,18 @@ class Image(TypedDict, Generic[FaceKind]):
 
 @_exact
 class Threshold(TypedDict):
-    """The similarity from which it is a match; interval: of the target, at 95 %."""
+    """The similarity from which it is a match; interval: of the target, at 95 %.
+
+    extrapolated: fewer than 30 pairs of people stand behind the rate. calibration: the user's own
+    that decided, null where it was the model's.
+    """
 
     similarity: float
     by: Literal["threshold", "target_fmr", "target_fpir"]
     target: float
     interval: Annotated[list[float], Field(min_length=2, max_length=2)]
+    extrapolated: bool
+    calibration: str | None
 
 
 Timings = dict[str, float]
@@ -205,10 +211,12 @@ class EnrollAnswer(TypedDict):
 
 @_exact
 class Gallery(TypedDict):
-    """A gallery. space: the embedding space that its first face pinned."""
+    """A gallery. space: the embedding space that its first face pinned; calibration: the user's own
+    that decides in it, null where the model's does."""
 
     name: str
     space: str | None
+    calibration: str | None
     metadata: dict[str, Any]
     persons: int
     faces: int
@@ -260,6 +268,52 @@ class Models(TypedDict):
     """The networks that are served."""
 
     items: list[Model]
+
+
+@_exact
+class OperatingPoint(TypedDict):
+    """What a target FMR asks for and costs, with 95 % intervals over people.
+
+    extrapolated: fewer than 30 pairs of people stand behind the target.
+    """
+
+    target_fmr: Unit
+    similarity: Cosine
+    similarity_low: Cosine
+    similarity_high: Cosine
+    fmr: Unit
+    fmr_low: Unit
+    fmr_high: Unit
+    fnmr: Unit
+    fnmr_low: Unit
+    fnmr_high: Unit
+    extrapolated: bool
+
+
+@with_config(ConfigDict(extra="allow"))
+class OwnCalibration(TypedDict):
+    """A calibration of the user's own, with what its file says of how it was measured.
+
+    galleries: those bound to it. problem: why it cannot decide, null where it can.
+    """
+
+    name: str
+    galleries: list[str]
+    problem: Problem | None
+    thresholds: list[OperatingPoint]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Calibration(TypedDict, total=False):
+    """A model's own calibration, and the user's of its embedding space; nothing where a network is
+    not calibrated."""
+
+    people: int
+    crops: int
+    smallest_fmr: Unit
+    thresholds: list[OperatingPoint]
+    curve: dict[str, list[float]]
+    calibrations: list[OwnCalibration]
 
 
 @_exact

@@ -20,7 +20,10 @@ router = APIRouter(tags=["images"])
 
 
 class VerifyFields(Fields):
-    """How sure to be, by at most one of threshold and target_fmr, and which face is meant."""
+    """How sure to be, by at most one of threshold and target_fmr, and which face is meant.
+
+    calibration: the user's own that decides in the place of the model's.
+    """
 
     threshold: float | None = Field(
         None, ge=-1, le=1, description="the least similarity of a match"
@@ -31,6 +34,9 @@ class VerifyFields(Fields):
         lt=1,
         description="how often two people may be taken for one; "
         f"{TARGET_FMR} where neither is given",
+    )
+    calibration: str | None = Field(
+        None, description="the user's own calibration that decides; the model's where none is given"
     )
     face: Literal["largest", "only"] = Field(
         "largest", description="only: refuse an image with several faces"
@@ -48,7 +54,7 @@ FORM: Final = Form(VerifyFields, images=("image_a", "image_b"))
 @router.post(
     "/verify",
     response_model=VerifyAnswer,
-    responses=refuses(*IMAGE_CALL_PROBLEMS),
+    responses=refuses(*IMAGE_CALL_PROBLEMS, 404, 409),
     openapi_extra=takes(FORM),
 )
 async def verify(request: Request) -> Response:
@@ -59,7 +65,12 @@ async def verify(request: Request) -> Response:
 async def _verify(engine: Engine, call: Call[VerifyFields], stages: Stages) -> dict[str, Any]:
     image_a, image_b = call.images
     found = await recognition.verify(
-        engine, (image_a, image_b), stages, pick=call.fields.face, asked=call.fields.asked()
+        engine,
+        (image_a, image_b),
+        stages,
+        pick=call.fields.face,
+        asked=call.fields.asked(),
+        calibration=call.fields.calibration,
     )
     return {
         "similarity": cosine_of(found.similarity),

@@ -8,8 +8,8 @@ measured only down to where 30 different pairs of people were falsely matched.
 Below that, the tail goes on as an exponential in the similarity, fitted in each round of the
 bootstrap to the comparisons beyond that point (their mean excess). Similarities of strangers thin
 out faster than that, so the fit errs on the careful side, the more so the further it goes
-(benchmarks/results/calibration.md has how far, against people who were left out). It is marked as
-extrapolated wherever it is used."""
+(benchmarks/results/calibration.md has how far). It is marked as extrapolated wherever it is
+used."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -46,8 +46,9 @@ def measure_calibration(
     more; who has one alone counts where people are told apart. In each bootstrap round people are
     drawn with replacement and every pair counts by the product of its people's draws (a mated pair
     by its person's). Bounds are the 2.5th and 97.5th percentile of the rounds, FNMR's upper one at
-    least 3 in the number of people. Time and not memory grows with the square of the people. progress: told how many people are done, of how many.
-    Raises ValueError for fewer than 10 people with two crops."""
+    least 3 in the number of people. Time and not memory grows with the square of the people.
+    progress: told how many people are done, of how many. Raises ValueError for fewer than 10 people
+    with two crops."""
     require_people(labels_N)
     rng = np.random.default_rng(seed)
     people = int(labels_N.max()) + 1

@@ -25,6 +25,7 @@ LARGEST_DETAILS_BYTES: Final = 65_536
 NORM_TOLERANCE: Final = 1e-3  # a unit length in float16 is still within it
 
 _GALLERY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NAME_LIMIT: Final = "1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
 _CURSOR = re.compile(r"([gpf])([1-9][0-9]{0,18})")
 # control characters, lone surrogates (no UTF-8 of them exists), line and paragraph separators
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -33,8 +34,14 @@ _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 def gallery_name(value: str) -> str:
     """The name of a gallery to create. Raises FieldInvalid."""
     if not is_gallery_name(value):
-        limit = "1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
-        raise FieldInvalid("name", shown(value), limit)
+        raise FieldInvalid("name", shown(value), _NAME_LIMIT)
+    return value
+
+
+def calibration_name(value: str) -> str:
+    """The name of a calibration to bind a gallery to. Raises FieldInvalid."""
+    if not is_gallery_name(value):
+        raise FieldInvalid("calibration", shown(value), _NAME_LIMIT)
     return value
 
 

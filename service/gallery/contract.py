@@ -4,10 +4,10 @@ Every home of the truth (SQLite here, PostgreSQL for more machines) passes the s
 tests/service/gallery_contract.py. Shapes: N queries, D = 512 dimensions of a unit embedding.
 
 What holds for every method
-- Times are UTC. Names of galleries stand in URLs: 1 to 128 of A-Z a-z 0-9 . _ -, beginning with a
-  letter or digit. Person ids and names are 1 to 128 characters of any script, without control
-  characters or blanks at the ends. Metadata is a JSON object of at most 16 KiB. What breaks these
-  is refused with FieldInvalid.
+- Times are UTC. Names of galleries and of calibrations stand in URLs: 1 to 128 of A-Z a-z 0-9
+  . _ -, beginning with a letter or digit. Person ids and names are 1 to 128 characters of any
+  script, without control characters or blanks at the ends. Metadata is a JSON object of at most
+  16 KiB. What breaks these is refused with FieldInvalid.
 - A method that changes something has it on disk when it returns, all of it or nothing; what an
   error left is as if the method had not been called (ErasureIncomplete is the one exception).
 - Every method may raise StorageFull (writes) and StorageUnavailable; every method that names a
@@ -45,11 +45,14 @@ KEEP: Final = Keep.KEEP
 class GalleryRecord:
     """A gallery. space: the embedding space its first face pinned, None while it is free.
 
-    revision grows with every committed change of the gallery, its persons or its faces.
+    calibration: the name of the one it is bound to, None for the model's own; whether there is one
+    of that name is not the gallery's business. revision grows with every committed change of the
+    gallery, its persons or its faces.
     """
 
     name: str
     space: str | None
+    calibration: str | None
     metadata: Mapping[str, Any]
     persons: int
     faces: int
@@ -128,7 +131,12 @@ class Galleries(Protocol):
     # Galleries. `default` is always there.
 
     def create_gallery(
-        self, name: str, *, space: str | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        space: str | None = None,
+        calibration: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> GalleryRecord:
         """The new gallery, pinned to `space` if given. Raises GalleryExists, FieldInvalid."""
 
@@ -138,11 +146,17 @@ class Galleries(Protocol):
     def list_galleries(self, *, cursor: str | None = None, limit: int = 100) -> Page[GalleryRecord]:
         """A page of all galleries. Raises FieldInvalid for a cursor that no page gave."""
 
-    def update_gallery(self, name: str, *, metadata: Mapping[str, Any]) -> GalleryRecord:
-        """The gallery with its metadata replaced."""
+    def update_gallery(
+        self,
+        name: str,
+        *,
+        calibration: str | Keep | None = KEEP,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+    ) -> GalleryRecord:
+        """The gallery with what is given replaced; calibration=None binds it to none."""
 
     def delete_gallery(self, name: str) -> None:
-        """Erases the gallery and all in it; `default` is there again, empty and free of a space.
+        """Erases the gallery and all in it; `default` is there again, empty, free and unbound.
 
         Raises ErasureIncomplete as delete_person does.
         """

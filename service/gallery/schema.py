@@ -84,4 +84,6 @@ SCHEMA: Final = (
     INSERT INTO galleries (name, metadata, persons, faces, revision, trimmed, created)
     VALUES ('default', '{}', 0, 0, 0, 0, (julianday('now') - 2440587.5) * 86400);
     """,
+    # 2: a gallery may go by a calibration of its user's own; NULL is the model's.
+    "ALTER TABLE galleries ADD COLUMN calibration TEXT",
 )

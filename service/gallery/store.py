@@ -61,17 +61,31 @@ class Store:
     # Galleries.
 
     def create_gallery(
-        self, name: str, *, space: str | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        space: str | None = None,
+        calibration: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> GalleryRecord:
         boundary.gallery_name(name)
         text = boundary.metadata(metadata or {})
         if space is not None:
             boundary.space(space)
+        if calibration is not None:
+            boundary.calibration_name(calibration)
         with self._file.write() as db:
             if tables.find_gallery(db, name) is not None:
                 raise GalleryExists(name)
-            now = self._now()
-            tables.insert_gallery(db, name, space=space, metadata=text, revision=0, now=now)
+            tables.insert_gallery(
+                db,
+                name,
+                space=space,
+                calibration=calibration,
+                metadata=text,
+                revision=0,
+                now=self._now(),
+            )
             return tables.gallery(db, tables.standing(db, name).number)
 
     def get_gallery(self, name: str) -> GalleryRecord:
@@ -83,11 +97,19 @@ class Store:
         with self._file.read() as db:
             return _page("g", tables.galleries(db, after, limit + 1), limit)
 
-    def update_gallery(self, name: str, *, metadata: Mapping[str, Any]) -> GalleryRecord:
-        text = boundary.metadata(metadata)
+    def update_gallery(
+        self,
+        name: str,
+        *,
+        calibration: str | Keep | None = KEEP,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+    ) -> GalleryRecord:
+        if isinstance(calibration, str):
+            boundary.calibration_name(calibration)
+        text = KEEP if metadata is KEEP else boundary.metadata(metadata)
         with self._file.write() as db:
             number = tables.standing(db, name).number
-            tables.set_gallery_metadata(db, number, text)
+            tables.update_gallery(db, number, calibration=calibration, metadata=text)
             log(db, number)
             return tables.gallery(db, number)
 
@@ -97,9 +119,7 @@ class Store:
             tables.erase_gallery(db, gallery.number)
             if name == DEFAULT_GALLERY:
                 revision, now = gallery.revision + 1, self._now()
-                tables.insert_gallery(
-                    db, name, space=None, metadata="{}", revision=revision, now=now
-                )
+                tables.insert_gallery(db, name, metadata="{}", revision=revision, now=now)
         self._live.forget(gallery.number)
         self._file.wipe()
 

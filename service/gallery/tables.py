@@ -35,7 +35,7 @@ from service.gallery.sqlite import Transaction
 
 ANSWERS_A_SWEEP: Final = 200
 
-_GALLERY: Final = "name, space, metadata, persons, faces, revision, created"
+_GALLERY: Final = "name, space, calibration, metadata, persons, faces, revision, created"
 _PERSON: Final = (
     "content, (SELECT count(*) FROM faces WHERE person = persons.number), created, updated"
     " FROM persons JOIN slots USING (slot)"
@@ -67,13 +67,21 @@ def find_gallery(db: Transaction, gallery: str) -> Standing | None:
 
 
 def insert_gallery(
-    db: Transaction, name: str, *, space: str | None, metadata: str, revision: int, now: float
+    db: Transaction,
+    name: str,
+    *,
+    space: str | None = None,
+    calibration: str | None = None,
+    metadata: str,
+    revision: int,
+    now: float,
 ) -> None:
     """Makes an empty gallery; what came before `revision` is not in its change log."""
     db.execute(
-        "INSERT INTO galleries (name, space, metadata, persons, faces, revision, trimmed, created)"
-        " VALUES (?, ?, ?, 0, 0, ?, ?, ?)",
-        (name, space, metadata, revision, revision, now),
+        "INSERT INTO galleries"
+        " (name, space, calibration, metadata, persons, faces, revision, trimmed, created)"
+        " VALUES (?, ?, ?, ?, 0, 0, ?, ?, ?)",
+        (name, space, calibration, metadata, revision, revision, now),
     )
 
 
@@ -89,9 +97,13 @@ def galleries(db: Transaction, after: int, limit: int) -> list[tuple[int, Galler
     return [(number, _gallery_record(row)) for number, *row in db.execute(page, (after, limit))]
 
 
-def set_gallery_metadata(db: Transaction, number: int, metadata: str) -> None:
-    """Replaces the metadata."""
-    db.execute("UPDATE galleries SET metadata = ? WHERE number = ?", (metadata, number))
+def update_gallery(
+    db: Transaction, number: int, *, calibration: str | Keep | None, metadata: str | Keep
+) -> None:
+    """Replaces what is given."""
+    for column, value in (("calibration", calibration), ("metadata", metadata)):
+        if value is not KEEP:
+            db.execute(f"UPDATE galleries SET {column} = ? WHERE number = ?", (value, number))
 
 
 def pin_space(db: Transaction, gallery: Standing, space: str) -> None:
@@ -319,8 +331,10 @@ def _metadata_text(content: bytes) -> str:
 
 
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
-    name, space, metadata, persons, faces, revision, created = row
-    return GalleryRecord(name, space, _read(metadata), persons, faces, revision, _time(created))
+    name, space, calibration, metadata, persons, faces, revision, created = row
+    return GalleryRecord(
+        name, space, calibration, _read(metadata), persons, faces, revision, _time(created)
+    )
 
 
 def _person_record(row: Sequence[Any]) -> PersonRecord:

@@ -164,7 +164,7 @@ def test_between_the_threshold_and_the_calibration_s_lower_bound_a_person_should
         # the stand-in's calibration: rate 10^(-5 s), its lower bound half of it
         target = 10 ** (-5 * (similarity + 0.01))
         calibration = app.state.service.engine.calibration
-        object.__setattr__(calibration, "smallest_fmr", 1e-9)
+        object.__setattr__(calibration, "lowest_fmr", 1e-9)
         fields = {"target_fmr": target}
         body = send(client, "/verify", "json", {"image_a": a, "image_b": b}, fields).json()
     assert body["decision"] == "uncertain"

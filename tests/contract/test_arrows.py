@@ -23,13 +23,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "decision": ("errors",),
     "calibration": ("errors", "decision"),
     "observe": ("errors",),
-    "recognition": ("errors", "observe", *STEPS),
+    "recognition": ("errors", "observe", "calibration.kept", *STEPS),
     # The wire needs the records of what it answers, and never the steps themselves.
     "api": (
         "errors",
         "observe",
         "recognition",
         "decision",
+        "calibration.kept",
         "gallery.contract",
         "inference.artefact",
     ),

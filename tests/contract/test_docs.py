@@ -88,7 +88,7 @@ def test_the_bounds_of_quality_are_documented_as_they_are() -> None:
 
 
 def test_links_between_the_docs_lead_somewhere() -> None:
-    for page in ("settings.md", "errors.md", "api.md"):
+    for page in ("settings.md", "errors.md", "api.md", "gallery.md", "calibration.md"):
         text = (DOCS / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (DOCS / target).exists(), f"{page}: {target}"

@@ -243,6 +243,35 @@ class GalleryContract:
         assert updated.metadata == {"b": None}
         assert updated.revision > revision
 
+    def test_a_gallery_is_bound_to_a_calibration_and_to_none_again(
+        self, gallery: Galleries, neighbour: Galleries
+    ) -> None:
+        assert gallery.get_gallery("default").calibration is None
+        made = gallery.create_gallery("guests", calibration="staff-2026", metadata={"a": 1})
+        assert (made.calibration, made) == ("staff-2026", neighbour.get_gallery("guests"))
+        rebound = gallery.update_gallery("guests", calibration="other")
+        assert (rebound.calibration, rebound.metadata) == ("other", {"a": 1})
+        assert rebound.revision > made.revision
+        assert gallery.update_gallery("guests", metadata={}).calibration == "other"
+        freed = gallery.update_gallery("guests", calibration=None)
+        assert (freed.calibration, freed.metadata) == (None, {})
+        assert [g.calibration for g in neighbour.list_galleries().items] == [None, None]
+
+    @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "a" * 129, "\ud800"])
+    def test_a_calibration_of_a_name_that_cannot_be_is_refused(
+        self, gallery: Galleries, name: str
+    ) -> None:
+        verbs: list[Callable[[], object]] = [
+            lambda: gallery.create_gallery("guests", calibration=name),
+            lambda: gallery.update_gallery("default", calibration=name),
+        ]
+        for verb in verbs:
+            with pytest.raises(FieldInvalid) as refused:
+                verb()
+            assert refused.value.field == "calibration"
+            json.dumps(refused.value.values(), ensure_ascii=False).encode()
+        assert [g.calibration for g in gallery.list_galleries().items] == [None]
+
     def test_galleries_keep_their_people_apart(self, gallery: Galleries) -> None:
         a, b = units(2, 1)
         gallery.create_gallery("guests")
@@ -271,17 +300,18 @@ class GalleryContract:
             assert reader.answered("guests", once) is None
             assert search(reader, embedding, into="guests", space=OTHER_SPACE) == [[]]
 
-    def test_the_default_gallery_deleted_is_there_again_empty_and_free_of_a_space(
+    def test_the_default_gallery_deleted_is_there_again_empty_free_and_unbound(
         self, gallery: Galleries, neighbour: Galleries
     ) -> None:
         (embedding,) = units(1, 3)
         enroll(gallery, "ada", embedding)
-        gallery.update_gallery("default", metadata={"a": 1})
+        gallery.update_gallery("default", calibration="staff", metadata={"a": 1})
         assert search(neighbour, embedding)[0]
         before = gallery.get_gallery("default")
         gallery.delete_gallery("default")
         after = gallery.get_gallery("default")
         assert (after.space, after.metadata, after.persons, after.faces) == (None, {}, 0, 0)
+        assert after.calibration is None
         assert after.revision > before.revision
         assert search(neighbour, embedding, space=OTHER_SPACE) == [[]]
         enroll(gallery, "bob", embedding, space=OTHER_SPACE)

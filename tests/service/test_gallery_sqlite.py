@@ -19,6 +19,7 @@ from service.errors import ErasureIncomplete, MienError, StorageFull, StorageUna
 from service.gallery import FILE_NAME, changelog, open_gallery, sqlite, turns
 from service.gallery.contract import Candidate, Galleries, Idempotency
 from service.gallery.index import Hit
+from service.gallery.schema import SCHEMA
 from service.gallery.sqlite import SqliteFile
 from service.gallery.store import Store
 from tests.service.gallery_contract import (
@@ -220,6 +221,28 @@ def test_a_file_of_a_newer_schema_stops_the_opening(folder: Path) -> None:
         file.execute("PRAGMA user_version = 99")
     with pytest.raises(StorageUnavailable, match="newer Mien"):
         open_gallery(folder)
+
+
+def test_a_file_of_an_older_schema_goes_on_with_all_that_it_holds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = units(2, 14)
+    with monkeypatch.context() as before_calibrations:
+        before_calibrations.setattr(sqlite, "SCHEMA", SCHEMA[:1])
+        old = open_gallery(folder)
+        enroll(old, "ada", a, metadata={"n": 1})
+        old.close()
+    for _ in range(2):  # the second time there is nothing to bring up
+        gallery = open_gallery(folder)
+        assert [c.person_id for c in search(gallery, a)[0]] == ["ada"]
+        record = gallery.get_gallery("default")
+        assert (record.space, record.calibration, record.faces) == (SPACE, None, 1)
+        gallery.close()
+    gallery = open_gallery(folder)
+    assert gallery.update_gallery("default", calibration="staff").calibration == "staff"
+    enroll(gallery, "bob", b)
+    assert gallery.persons_in("default") == 2
+    gallery.close()
 
 
 def test_a_folder_that_cannot_be_made_stops_the_opening(tmp_path: Path) -> None:
