@@ -1,4 +1,5 @@
-"""The `mien` command: serve; and enroll, identify, verify and models, as a client of the API.
+"""The `mien` command: serve; and enroll, identify, verify, calibrate and models, as a client of the
+API.
 
 Every command but serve speaks HTTP: to a server (--url), or, without one, to the application run
 inside this process on the local data folder. So one path answers both, and fields, defaults,
@@ -19,9 +20,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from service.cli.door import Refused, Unable, answer_of, bytes_of, open_service, post, shown
+from service.cli.calibrate import calibrate_folder
+from service.cli.door import Place, Refused, Unable, answer_of, bytes_of, open_service, post, shown
 from service.cli.folder import Outcome, enroll_folder, photographs_of
 from service.cli.tables import (
+    print_calibration,
     print_identities,
     print_json,
     print_outcome,
@@ -79,7 +82,7 @@ def enroll(
     """
     outcome = Outcome(gallery)
     with _plain_errors():
-        photographs = list(photographs_of(folder, outcome))
+        photographs = list(photographs_of(folder, outcome.skipped))
         if not photographs:
             raise Unable(f"{folder} has no photographs in folders of persons")
         fields = {"gallery": gallery, "face": face, "quality": quality}
@@ -113,8 +116,7 @@ def identify(
     }
     with _plain_errors():
         place = _place(url, data)
-        if isinstance(place, Settings) and not place.data.exists():
-            raise Unable(f"there is no data folder {place.data}: enrol somebody first")
+        _require_data(place, "enrol somebody")
         found = asyncio.run(_identify_all(place, images, fields))
     if as_json:
         print_json(found)
@@ -134,25 +136,70 @@ def verify(
     target_fmr: Annotated[
         float | None, typer.Option(help="How often two people may be taken for one.")
     ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="One of your own, see mien calibrate; else the model's.")
+    ] = None,
     face: Annotated[str, typer.Option(help="largest; or only: refuse several faces.")] = "largest",
     url: Url = None,
+    data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Are these two the same person?"""
-    fields = {"threshold": threshold, "target_fmr": target_fmr, "face": face}
+    fields = {
+        "threshold": threshold,
+        "target_fmr": target_fmr,
+        "calibration": calibration,
+        "face": face,
+    }
 
-    async def ask() -> Any:
-        async with open_service(url) as client:
+    async def ask(place: Place) -> Any:
+        async with open_service(place) as client:
             images = [("image_a", bytes_of(a)), ("image_b", bytes_of(b))]
             return answer_of(await post(client, "/verify", fields, images))
 
     with _plain_errors():
-        answer = asyncio.run(ask())
+        place: Place = _place(url, data)
+        if calibration is None and isinstance(place, Settings):
+            place = None  # nothing of the data folder is asked
+        _require_data(place, "measure a calibration")
+        answer = asyncio.run(ask(place))
     if as_json:
         print_json(answer)
         return
     typer.echo(f"{answer['decision']}: similarity {answer['similarity']:.3f}")
     print_threshold(answer["threshold"])
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    name: Annotated[
+        str | None, typer.Option(help="What it is to be called; else the folder's name.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A network's folder in MIEN_MODELS; else MIEN_RECOGNITION."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder that keeps it; else MIEN_DATA.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure error rates on your own people: a sub-folder a person, two photographs or more each.
+
+    Writes thresholds by error rate, with their intervals, to calibrations/NAME.json in the data
+    folder, where a server finds them without a restart: bind a gallery to NAME. At least ten people
+    are needed, and many more for low rates, see docs/calibration.md. Photographs that are left out,
+    or look as if they lay in the wrong folder, are listed; nothing of them is written.
+    """
+    given = {"recognition": model, "data": data}
+    with _plain_errors():
+        settings = read_settings(workers=1, **{k: v for k, v in given.items() if v is not None})
+        report = calibrate_folder(settings, folder, name, _err)
+    if as_json:
+        print_json(vars(report))
+    else:
+        print_calibration(report)
 
 
 @app.command()
@@ -201,6 +248,12 @@ def _place(url: str | None, data: Path | None) -> str | Settings:
             raise Unable("--data is the local folder's and --url a server's: name one of them")
         return url
     return read_settings(workers=1, **({} if data is None else {"data": data}))
+
+
+def _require_data(place: Place, first: str) -> None:
+    """Raises Unable where the data folder is to be asked and is not there."""
+    if isinstance(place, Settings) and not place.data.exists():
+        raise Unable(f"there is no data folder {place.data}: {first} first")
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""Enrolling a folder of people's photographs: what is sent, and what becomes of it."""
+"""A folder of people's photographs: which are sent, one call each, and what an enrolment made of
+them."""
 
 import asyncio
 import hashlib
 import json
 import unicodedata
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ SUFFIXES: Final = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
     *(".png", ".tif", ".tiff", ".webp"),
 )
-_AT_ONCE: Final = 4  # calls to a server; in this process there are as many as cores
+AT_ONCE: Final = 4  # calls to a server; in this process there are as many as cores
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Outcome:
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
 
-def photographs_of(folder: Path, outcome: Outcome) -> Iterator[tuple[str, Path]]:
+def photographs_of(folder: Path, skipped: list[dict[str, Any]]) -> Iterator[tuple[str, Path]]:
     """(person, file) for each photograph in a person's folder or below; notes what is skipped."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         inside = path.relative_to(folder)
@@ -41,7 +42,7 @@ def photographs_of(folder: Path, outcome: Outcome) -> Iterator[tuple[str, Path]]
         if reason is None:
             yield unicodedata.normalize("NFC", inside.parts[0]), path
         else:
-            outcome.skipped.append({"file": shown(inside), "reason": reason})
+            skipped.append({"file": shown(inside), "reason": reason})
 
 
 def _unfit(inside: Path) -> str | None:
@@ -63,34 +64,56 @@ async def enroll_folder(
     outcome: Outcome,
     console: Console,
 ) -> None:
-    """Sends every photograph in a call of its own, a few at once, and notes what became of it."""
-    waiting = iter(photographs)
-    progress = Progress(
+    """Enrols every photograph, and notes what became of it."""
+
+    async def send(client: httpx.AsyncClient, person: str, path: Path) -> None:
+        about = {"file": shown(path.relative_to(folder)), "person_id": person}
+        try:
+            answer = await _enroll_one(client, person, path, fields)
+        except Refused as error:
+            if not error.of_one_file:
+                raise
+            outcome.refused.append({**about, "problem": error.problem})
+        else:
+            outcome.enrolled.append({**about, **answer})
+
+    async with open_service(place) as client:
+        at_once = place.cores_a_worker if isinstance(place, Settings) else AT_ONCE
+        bar = progress_bar(console)
+        await send_each(client, photographs, send, at_once=at_once, progress=bar, doing="enrolling")
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar for the console, gone when it is done; none where nobody watches."""
+    return Progress(
         *Progress.get_default_columns(),
         MofNCompleteColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
-    task = progress.add_task("enrolling", total=len(photographs))
 
-    async def send(client: httpx.AsyncClient) -> None:
+
+async def send_each(
+    client: httpx.AsyncClient,
+    photographs: Sequence[tuple[str, Path]],
+    send: Callable[[httpx.AsyncClient, str, Path], Awaitable[None]],
+    *,
+    at_once: int,
+    progress: Progress,
+    doing: str,
+) -> None:
+    """Has every (person, file) sent in a call of its own, a few at once."""
+    waiting = iter(photographs)
+    task = progress.add_task(doing, total=len(photographs))
+
+    async def work() -> None:
         for person, path in waiting:
-            about = {"file": shown(path.relative_to(folder)), "person_id": person}
-            try:
-                answer = await _enroll_one(client, person, path, fields)
-            except Refused as error:
-                if not error.of_one_file:
-                    raise
-                outcome.refused.append({**about, "problem": error.problem})
-            else:
-                outcome.enrolled.append({**about, **answer})
+            await send(client, person, path)
             progress.advance(task)
 
-    async with open_service(place) as client:
-        at_once = place.cores_a_worker if isinstance(place, Settings) else _AT_ONCE
-        with progress:
-            await _side_by_side([send(client) for _ in range(at_once)])
+    with progress:
+        await _side_by_side([work() for _ in range(at_once)])
 
 
 async def _enroll_one(

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.calibrate import Report
 from service.cli.folder import Outcome
 
+_MOST_ROWS: Final = 20  # of what is only listed; --json has all
 _out: Final = Console(highlight=False)
 
 
@@ -24,12 +26,10 @@ def print_outcome(outcome: Outcome) -> None:
     """What became of a folder's files."""
     before = sum(entry["before"] for entry in outcome.enrolled)
     persons = len({entry["person_id"] for entry in outcome.enrolled})
-    _out.print(
+    _print(
         f"{len(outcome.enrolled) - before} photographs enrolled, {before} there before "
         f"({persons} persons, gallery {outcome.gallery}); "
-        f"{len(outcome.refused)} refused, {len(outcome.skipped)} files skipped",
-        markup=False,
-        soft_wrap=True,
+        f"{len(outcome.refused)} refused, {len(outcome.skipped)} files skipped"
     )
     if outcome.refused:
         rows = [[e["file"], e["problem"]["title"], e["problem"]["detail"]] for e in outcome.refused]
@@ -61,14 +61,65 @@ def _identity_rows(entry: dict[str, Any]) -> Iterator[list[Any]]:
         yield [entry["file"], where, face["decision"], *first, ", ".join(map(" ".join, rest))]
 
 
+def print_calibration(report: Report) -> None:
+    """What was measured, what was not, and what looks wrong."""
+    made = report.calibration
+    _print(
+        f"{made['crops']} photographs of {made['people']} people measured "
+        f"({made['mated_pairs']} pairs of one person, {made['non_mated_pairs']} of two); "
+        f"{made['left_out']} left out, {len(report.skipped)} files skipped; in "
+        f"{made['several_faces']} with several faces the largest was taken"
+    )
+    _print_some(("left out", "why"), [[e["file"], e["reason"]] for e in report.left_out])
+    _print_some(
+        ("hardly like another of its person", "similarity"),
+        [[e["file"], f"{e['similarity']:.3f}"] for e in report.unlike],
+    )
+    _print_some(
+        ("of two people, and as like as one", "the other", "similarity"),
+        [[*e["files"], f"{e['similarity']:.3f}"] for e in report.alike],
+    )
+    if report.unlike or report.alike:
+        _print("These may lie in the wrong folder: look, put them right, and measure again.")
+    print_table(
+        ("target FMR", "threshold", "FMR there", "FNMR there", ""),
+        [_threshold_row(row) for row in made["thresholds"]],
+    )
+    _print(
+        f"in brackets: 95 %, by a bootstrap over people; extrapolated: fewer than 30 pairs of "
+        f"people stand behind it, which is below an FMR of {made['smallest_fmr']:g}"
+    )
+    _print(f"{'replaced' if report.replaced else 'written'}: {report.file}")
+    _print(f'bind a gallery to it: PATCH /galleries/NAME {{"calibration": "{report.name}"}}')
+
+
+def _threshold_row(row: dict[str, Any]) -> list[str]:
+    values = [f"{row['target_fmr']:g}"]
+    for name, form in (("similarity", ".3f"), ("fmr", ".2g"), ("fnmr", ".2g")):
+        value, low, high = (format(row[name + end], form) for end in ("", "_low", "_high"))
+        values.append(f"{value} ({low} to {high})")
+    return [*values, "extrapolated" if row["extrapolated"] else ""]
+
+
+def _print_some(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    if rows:
+        print_table(columns, rows[:_MOST_ROWS])
+    if len(rows) > _MOST_ROWS:
+        _print(f"and {len(rows) - _MOST_ROWS} more; --json lists all")
+
+
+def _print(text: str) -> None:
+    _out.print(text, markup=False, soft_wrap=True)
+
+
 def print_threshold(threshold: dict[str, Any]) -> None:
     """What decided."""
     low, high = threshold["interval"]
-    _out.print(
+    whose = threshold["calibration"] and f", calibration {threshold['calibration']}"
+    _print(
         f"match from {threshold['similarity']:.3f} on, by {threshold['by']} "
-        f"{threshold['target']} (95 %: {low} to {high})",
-        markup=False,
-        soft_wrap=True,
+        f"{threshold['target']} (95 %: {low} to {high}"
+        f"{', extrapolated' if threshold['extrapolated'] else ''}){whose or ''}"
     )
 
 

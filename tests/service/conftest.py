@@ -1,5 +1,27 @@
-"""Assertions in the gallery's shared suite explain themselves, as those of test modules do."""
+"""What several tests of the service stand on. Assertions in the gallery's shared suite explain
+themselves, as those of test modules do."""
+
+import os
+from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from service.cli import app
+from service.settings import PREFIX, Settings
+from tests.conftest import open_drawn
 
 pytest.register_assert_rewrite("tests.service.gallery_contract")
+
+Mien = Callable[..., Result]
+
+
+@pytest.fixture
+def mien(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Mien:
+    """Runs the command on a store of its own; faces are the drawn ones."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    for name in ("models", "recognition", "data"):
+        monkeypatch.setenv(PREFIX + name.upper(), str(getattr(settings, name)))
+    monkeypatch.setattr("service.app.open_everything", open_drawn)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])

@@ -3,33 +3,18 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
-from service.cli import app, door
+from service.cli import door
 from service.gallery import open_gallery
-from service.settings import PREFIX, Settings
-from tests.conftest import open_drawn
+from service.settings import Settings
 from tests.drawn import drawn_photo
+from tests.service.conftest import Mien
 from tests.standin import NAME
-
-Mien = Callable[..., Result]
-
-
-@pytest.fixture
-def mien(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Mien:
-    """Runs the command on a store of its own; faces are the drawn ones."""
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        monkeypatch.delenv(name)
-    for name in ("models", "recognition", "data"):
-        monkeypatch.setenv(PREFIX + name.upper(), str(getattr(settings, name)))
-    monkeypatch.setattr("service.app.open_everything", open_drawn)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -1,0 +1,222 @@
+"""Measuring a calibration on a folder of people: what is seen, measured, doubted and written.
+
+The photographs go to the application in this process, one call each, as an enrolment's do: what is
+measured is what /embeddings answers, by every stage of the service. Files and names stay with the
+caller; what is written are counts, rates and what they were measured with.
+"""
+
+import asyncio
+import hashlib
+import tempfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from service.calibration.doubts import ALIKE_FMR, UNLIKE_FMR, find_doubts
+from service.calibration.kept import NAME_LIMIT, Calibrations, is_name
+from service.calibration.measure import measure_calibration, require_people
+from service.cli.door import Refused, Unable, answer_of, bytes_of, open_service, post, shown
+from service.cli.folder import photographs_of, progress_bar, send_each
+from service.errors import CalibrationError
+from service.settings import Settings
+
+
+@dataclass
+class Report:
+    """What the command tells; files are paths within the folder.
+
+    calibration: what was written, its curve and tail left out. unlike: photographs that are hardly
+    like another of their person; alike: pairs of two people's that are as like as one person's.
+    """
+
+    name: str
+    file: str = ""
+    replaced: bool = False
+    calibration: dict[str, Any] = field(default_factory=dict)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    several_faces: list[str] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    unlike: list[dict[str, Any]] = field(default_factory=list)
+    alike: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Face:
+    """The face of a photograph that is measured. embedding: 512 floats of unit length."""
+
+    person: str
+    file: str
+    embedding: list[float]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The network that embeds. thresholds: the similarity by target FMR of its own calibration."""
+
+    name: str
+    space: str
+    sha256: str
+    thresholds: dict[float, float]
+
+
+def calibrate_folder(
+    settings: Settings, folder: Path, name: str | None, console: Console
+) -> Report:
+    """The calibration of the folder's people, measured and kept; name: the folder's unless given.
+
+    Raises Unable, before the work where that can be told, for a name that cannot be or that is a
+    calibration's of another embedding space, and for too few people.
+    """
+    report = Report(folder.resolve().name if name is None else name)
+    if not is_name(report.name):
+        raise Unable(f"{report.name!r} cannot name a calibration: --name takes {NAME_LIMIT}")
+    photographs = list(photographs_of(folder, report.skipped))
+    _require_people([person for person, _ in photographs], report)
+    calibrations = Calibrations(settings.calibrations)
+    model, faces = asyncio.run(_embed(settings, folder, photographs, calibrations, report, console))
+    people = _require_people([face.person for face in faces], report)
+    embeddings_ND = np.array([face.embedding for face in faces], np.float32)
+    block = _measured(embeddings_ND, people, console)
+    _doubt(embeddings_ND, people, faces, model, report)
+    facts = {
+        "model": model.name,
+        "space": model.space,
+        "graph_sha256": model.sha256,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mien": version("mien"),
+        "left_out": len(report.left_out),
+        "several_faces": len(report.several_faces),
+        **block,
+    }
+    report.file = str(calibrations.keep(report.name, facts))
+    report.calibration = {k: v for k, v in facts.items() if k not in ("curve", "tail")}
+    return report
+
+
+async def _embed(
+    settings: Settings,
+    folder: Path,
+    photographs: list[tuple[str, Path]],
+    calibrations: Calibrations,
+    report: Report,
+    console: Console,
+) -> tuple[_Model, list[_Face]]:
+    """The network, and the largest face of each photograph, in the order of their paths."""
+    faces: list[_Face] = []
+    first: dict[str, str] = {}  # of the files of the same bytes
+
+    async def send(client: httpx.AsyncClient, person: str, path: Path) -> None:
+        file = shown(path.relative_to(folder))
+        try:
+            image = bytes_of(path)
+            same = first.setdefault(hashlib.sha256(image).hexdigest(), file)
+            if same != file:
+                report.left_out.append({"file": file, "reason": f"the same file as {same}"})
+                return
+            found = answer_of(await post(client, "/embeddings", {}, [("image", image)]))
+        except Refused as error:
+            if not error.of_one_file:
+                raise
+            report.left_out.append({"file": file, "reason": str(error)})
+            return
+        seen = found["images"][0]["faces"]
+        if not seen:
+            report.left_out.append({"file": file, "reason": "no face found"})
+            return
+        if len(seen) > 1:
+            report.several_faces.append(file)
+        faces.append(_Face(person, file, seen[0]["embedding"]))
+
+    with tempfile.TemporaryDirectory(prefix="mien-") as passing:  # no gallery is asked
+        async with open_service(settings.model_copy(update={"data": Path(passing)})) as client:
+            model = await _model(client, settings.recognition)
+            report.replaced = _replaces(calibrations, report.name, model.space)
+            await send_each(
+                client,
+                photographs,
+                send,
+                at_once=settings.cores_a_worker,
+                progress=progress_bar(console),
+                doing="embedding",
+            )
+    report.left_out.sort(key=lambda entry: str(entry["file"]))
+    report.several_faces.sort()
+    return model, sorted(faces, key=lambda face: (face.person, face.file))
+
+
+async def _model(client: httpx.AsyncClient, folder: str) -> _Model:
+    items = answer_of(await client.get("/models"))["items"]
+    [found] = (item for item in items if item["task"] == "recognition")
+    calibration = answer_of(await client.get(f"/models/{found['name']}/calibration"))
+    thresholds = {row["target_fmr"]: row["similarity"] for row in calibration["thresholds"]}
+    return _Model(found["name"], found["space"], found["manifest"]["sha256"], thresholds)
+
+
+def _replaces(calibrations: Calibrations, name: str, space: str) -> bool:
+    """Whether there is one of that name. Raises Unable where it is another embedding space's."""
+    if name not in calibrations.names():
+        return False
+    try:
+        kept = calibrations.get(name)
+    except CalibrationError:  # damaged: it is measured anew
+        return True
+    if kept.space != space:
+        raise Unable(
+            f"there is a calibration {name!r} of the embedding space {kept.space}, and this one "
+            f"would be of {space}: give it another name with --name"
+        )
+    return True
+
+
+def _require_people(whose: list[str], report: Report) -> NDArray[np.int64]:
+    """Each photograph's person as a number, from 0. Raises Unable where they are too few."""
+    people_N = np.unique(np.array(whose, str), return_inverse=True)[1].astype(np.int64)
+    try:
+        require_people(people_N)
+    except ValueError as error:
+        why = f" ({len(report.left_out)} photographs were left out)" if report.left_out else ""
+        raise Unable(f"{error}{why}") from error
+    return people_N
+
+
+def _measured(
+    embeddings_ND: NDArray[np.float32], people_N: NDArray[np.int64], console: Console
+) -> dict[str, Any]:
+    bar = progress_bar(console)
+    task = bar.add_task("comparing", total=int(people_N.max()) + 1)
+    with bar:
+        return measure_calibration(
+            embeddings_ND,
+            people_N,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+
+
+def _doubt(
+    embeddings_ND: NDArray[np.float32],
+    people_N: NDArray[np.int64],
+    faces: list[_Face],
+    model: _Model,
+    report: Report,
+) -> None:
+    doubts = find_doubts(
+        embeddings_ND,
+        people_N,
+        unlike_below=model.thresholds[UNLIKE_FMR],
+        alike_from=model.thresholds[ALIKE_FMR],
+    )
+    report.unlike += [
+        {"file": faces[row].file, "similarity": round(similarity, 4)}
+        for row, similarity in doubts.unlike
+    ]
+    report.alike += [
+        {"files": [faces[a].file, faces[b].file], "similarity": round(similarity, 4)}
+        for a, b, similarity in doubts.alike
+    ]
