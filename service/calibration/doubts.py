@@ -68,8 +68,10 @@ def _alike(
     least: float,
 ) -> list[tuple[int, int, float]]:
     best: dict[int, tuple[int, int, float]] = {}
-    for i, j in np.argwhere(similarity >= least):
-        found, other = float(similarity[i, j]), int(whose[j])
+    nearest = similarity.argmax(axis=0)
+    highest = similarity.max(axis=0)
+    for j in np.flatnonzero(highest >= least):
+        found, other = float(highest[j]), int(whose[j])
         if other not in best or found > best[other][-1]:
-            best[other] = (int(own[i]), int(later[j]), found)
+            best[other] = (int(own[nearest[j]]), int(later[j]), found)
     return list(best.values())
