@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
 WEIGHTS = np.random.default_rng(3).standard_normal((147, 8)).astype(np.float32)
+BIAS = np.full(8, 3, np.float32)  # so that the scale of what a graph is given shows
 
 
 def graph_of(path: Path, nodes: list, entry: tuple, answer: tuple, **constants: object) -> Path:
@@ -35,9 +36,9 @@ def peer(path: Path, *, normalises: bool = False, batch: int | str = "n", rows: 
     nodes += [
         node("AveragePool", [first], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]),
         node("Reshape", ["pooled", "flat"], ["coarse"]),
-        node("MatMul", ["coarse", "weights"], ["found"]),
+        node("Gemm", ["coarse", "weights", "bias"], ["found"]),
     ]
-    constants = {"flat": np.array([rows, 147], np.int64), "weights": WEIGHTS}
+    constants = {"flat": np.array([rows, 147], np.int64), "weights": WEIGHTS, "bias": BIAS}
     if normalises:
         constants |= {"mean": np.float32(127.5), "scale": np.float32(1 / 128)}
     entry, answer = ("input", FLOAT, [batch, 3, 112, 112]), ("found", FLOAT, [batch, 8])

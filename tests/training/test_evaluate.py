@@ -63,7 +63,7 @@ def test_a_graphs_figures_on_lfw_are_those_of_the_independent_check(tmp_path):
     check = [SHARED / "checks" / "accuracy.py", graph, "--json", told]
     subprocess.run([sys.executable, *check], check=True, capture_output=True)
     wanted = json.loads(told.read_text())
-    [measured] = evaluate([graph], tmp_path_with_lfw(tmp_path), tmp_path / "cache", flip=True)
+    [measured] = evaluate([graph], tmp_path_with_lfw(tmp_path), tmp_path / "cache")
     found = measured.figures["verification"]["LFW"]
     names = {"tar@far=0.01": "tar_at_far_1e2", "tar@far=0.001": "tar_at_far_1e3"}
     for name in ("accuracy", "standard_error", "equal_error_rate"):

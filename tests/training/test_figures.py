@@ -12,7 +12,7 @@ from tests.standin import recognition_graph
 from tests.training.crops import drawn_crops, png, write_set
 from tests.training.peers import peer
 from training.__main__ import main
-from training.evaluate.embeddings import names_of, open_networks
+from training.evaluate.embeddings import fingerprint, names_of, open_networks
 from training.evaluate.figures import evaluate, plain
 
 SILENT = {"say": lambda _: None}
@@ -134,6 +134,14 @@ def test_the_cache_tells_one_pixel_apart(graphs, tmp_path):
     after = network.embeddings(crops)
     assert (before[:3] == after[:3]).all()
     assert (before[3] != after[3]).any()
+
+
+def test_crops_beyond_the_first_block_are_in_the_fingerprint():
+    crops = np.array(drawn_crops(people=2, each=2).pixels_NHWC)
+    before = fingerprint(crops, block=2)
+    crops[3, 0, 0] ^= 1
+    assert fingerprint(crops, block=2) != before
+    assert fingerprint(crops, block=3) == fingerprint(crops)
 
 
 def test_a_crop_and_its_mirror_image_have_one_flipped_embedding(graphs, tmp_path):

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.standin import recognition_graph
 from tests.training.crops import drawn_crops
-from tests.training.peers import WEIGHTS, classifier, graph_of, peer
+from tests.training.peers import BIAS, WEIGHTS, classifier, graph_of, peer
 from training.graphs import open_classifier, open_graph
 
 CROPS = drawn_crops(people=3, each=2).pixels_NHWC
@@ -17,7 +17,7 @@ FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
 def by_hand(pixels_NHWC: np.ndarray) -> np.ndarray:
     """What `peer` makes of pixels, normalised or not."""
     planes = pixels_NHWC.transpose(0, 3, 1, 2).reshape(-1, 3, 7, 16, 7, 16).mean((3, 5))
-    found = planes.reshape(-1, 147) @ WEIGHTS
+    found = planes.reshape(-1, 147) @ WEIGHTS + BIAS
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 

@@ -91,6 +91,16 @@ def test_at_most_the_rate_of_the_weight_lies_above_a_threshold():
         ] == [0]
 
 
+def test_a_share_that_is_met_exactly_is_allowed():
+    assert threshold_at(np.arange(10.0), np.ones(10), 0.3) == 6
+
+
+def test_a_mated_pair_at_the_threshold_is_missed():
+    crops = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
+    [point] = fnmr_at_fmr(crops, np.array([0, 0, 1, 1]), (0.5,), rounds=3)
+    assert (point.similarity, point.fnmr) == (0, 1)
+
+
 def test_the_bootstraps_first_row_is_everyone_once():
     weights = draws(7, rounds=3)
     assert weights[0].tolist() == [1] * 7
