@@ -27,14 +27,15 @@ from torch.nn import functional as F
 from export.card import card, git_revision
 from service.inference.artefact import describe_graph, golden_crops
 from service.inference.session import open_session
+from training.checkpoint import rounds_of
 from training.data.crops import read_crops
-from training.loop import rounds_of
-from training.networks.ecacface import MobileFaceNet
+from training.recognition import network_of, recipe_of
 
 OPSET = 18
 SPACE_VERSION = 1  # raised with every new set of weights: their embeddings cannot be compared
 COSINE = 0.99999
 DENORMAL = 1e-30
+PIXEL_SCALE = 127.5
 
 
 class Deployed(nn.Module):
@@ -54,7 +55,7 @@ class Deployed(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         pixels = crops.permute(0, 3, 1, 2).float()
-        embeddings: Tensor = self.network((pixels - 127.5) / 127.5)
+        embeddings: Tensor = self.network((pixels - 127.5) / PIXEL_SCALE)
         return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
@@ -141,13 +142,20 @@ def _prove(graph: bytes, deployed: Deployed, crops: NDArray[np.uint8]) -> None:
             raise ValueError(f"rows {name} differ by {difference:.2e} from the batch")
 
 
-def read_weights(path: Path) -> tuple[MobileFaceNet, list[dict[str, Any]]]:
+def read_weights(path: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
     """The network that a run left as safetensors, and the recipes that it went through.
 
-    Raises ValueError where the file does not tell.
+    Raises ValueError where the file does not tell, and for a network that takes other pixels than
+    the graph would give it.
     """
     rounds = rounds_of(path)
-    network = MobileFaceNet(rounds[-1]["attention"], rounds[-1]["embedding"])
+    recipe = recipe_of(rounds[-1])
+    if recipe.pixel_scale != PIXEL_SCALE:
+        raise ValueError(
+            f"{path} was trained on (p - 127.5) / {recipe.pixel_scale:g}; "
+            f"the graph divides by {PIXEL_SCALE:g}"
+        )
+    network: nn.Module = network_of(recipe)
     network.load_state_dict(load_file(path))
     return network.eval(), rounds
 

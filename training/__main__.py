@@ -4,10 +4,10 @@ training/verbs."""
 import argparse
 from pathlib import Path
 
-from training.verbs import evaluate, prepare, train
+from training.verbs import evaluate, prepare, report, train
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = (prepare, train, evaluate)
+VERBS = (prepare, train, report, evaluate)
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arguments.call(arguments)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"python -m training: {error}") from error
 
 

@@ -1,245 +1,181 @@
-"""The way of a batch: crops and the teacher's answers -> embeddings -> losses -> step ->
-checkpoint."""
+"""The loop: batch -> losses -> step -> checkpoint, the same for every recipe.
 
-import json
-import os
+It knows nothing of faces. A recipe's `begin` puts together a Run; `train` runs it, from where it
+stopped if it did, alone or as one of the ranks that torchrun began.
+"""
+
+import math
+import signal
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
+from tqdm import tqdm
 
-from training.data.batches import batches
-from training.data.crops import Crops
-from training.evaluate.verification import Verification, verification
-from training.fused import fused_view
-from training.losses import cosine_distillation, cosines, curricular_cosines, curricular_t
-from training.networks.ecacface import MobileFaceNet
-from training.recipes.ecacface_mobile import Recipe, rate
+from training import ranks
+from training.checkpoint import Progress, keep_network, resume, save, warm_up
+from training.journal import Journal, hardware
 
-# Not a part of what a run learns from a step: a run may be made longer while its rate has not
-# fallen yet.
-LENGTH = ("steps", "decay_steps")
+Validations = list[dict[str, float]]
 
 
 @dataclass
-class State:
-    """All that a checkpoint holds. t: CurricularFace's scalar; weights_CD: the classes'
-    directions."""
+class Run:
+    """All that the loop needs of a recipe.
 
-    step: int
-    network: MobileFaceNet
-    weights_CD: nn.Parameter
-    t: Tensor
+    recipe: a frozen dataclass of plain values, `name`, `seed`, `batch`, `steps` and `decay_steps`
+    among them (decay_steps 0: the rate never depends on how long the run is). It goes into every
+    checkpoint, and a checkpoint of another one is refused.
+    learns: what learns, by name, in the mode it learns in. `network` is what is kept, the same on
+    every rank; the rest may be a rank's own (the shard of a classifier).
+    losses: of a batch, named scalars: `loss` is minimised, the others are logged.
+    optimizer: each parameter group has a `share` that multiplies the rate.
+    rate: the learning rate of a step, given the validations so far; 0 ends the run (early
+    stopping).
+    batches: (step, batch) for start <= step < stop, from (seed, step) alone: this rank's part.
+    validate: named figures of the network, or none; leaves its mode as it was. best: the one of
+    them by which best.safetensors is chosen, highest is best.
+    clip: the norm that the network's gradient is cut to. facts: more for the log's first row."""
+
+    recipe: Any
+    learns: nn.ModuleDict
+    losses: Callable[[Any], dict[str, Tensor]]
     optimizer: torch.optim.Optimizer
+    rate: Callable[[int, Validations], float]
+    batches: Callable[[int, int], Iterator[tuple[int, Any]]]
+    validate: Callable[[], dict[str, float]]
+    best: str | None = None
+    clip: float | None = None
+    validate_every: int = 500
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
-    recipe: Recipe,
-    crops: Crops,
-    teacher_ND: NDArray[np.float32],
-    validation: Crops,
+    run: Run,
     folder: Path,
     *,
-    save_every_s: float = 300,
-    validate_every: int = 500,
-    fused: bool = True,
     warm: Path | None = None,
-) -> State:
-    """Trains to recipe.steps, from folder's last checkpoint where there is one; returns the end's
-    state.
+    save_every_s: float = 300,
+    log_every: int = 50,
+) -> Progress:
+    """Trains to the recipe's end, from folder's last.pt where there is one; returns the progress.
 
-    teacher_ND: unit float32, row i for crop i. warm: weights that a new run begins with. Writes
-    last.pt (every save_every_s seconds and at the end), stable.pt (when the rate begins to fall)
-    and log.jsonl into folder. Raises ValueError for a checkpoint of another recipe and for a loss
-    that is not finite, naming the step."""
+    warm: a kept network that a new run begins with. Writes into folder: last.pt (every save_every_s
+    seconds and at the end), stable.pt (the state before the rate falls), best.safetensors,
+    network.safetensors (at the end), log.jsonl and tensorboard/. SIGINT and SIGTERM finish the
+    step, save, and raise KeyboardInterrupt. Raises ValueError for a checkpoint of another recipe
+    and for a loss or weights that are not finite, naming the step; OSError where the disk is full:
+    last.pt is then the last good state."""
+    recipe, network = run.recipe, run.learns["network"]
     folder.mkdir(parents=True, exist_ok=True)
-    state = _begin(recipe, crops, teacher_ND)
-    if warm is not None:
-        state.network.load_state_dict(load_file(warm))
-    _resume(recipe, state, folder / "last.pt")
-    network = state.network.train()
-    stepping = fused_view(network) if fused else network
-    teacher, labels = torch.from_numpy(teacher_ND), torch.from_numpy(crops.labels_N)
-    saved = time.monotonic()
-    begun, begun_at = state.step, time.monotonic()
-    for step, batch in batches(
-        crops.pixels_NHWC, size=recipe.batch, start=state.step, stop=recipe.steps, seed=recipe.seed
+    last, alone_or_first = folder / "last.pt", ranks.rank() == 0
+    fresh = not ranks.told(last.exists())
+    progress = resume(last, recipe, run.learns, run.optimizer)
+    if warm is not None and fresh:
+        progress.rounds = warm_up(warm, network)
+    put = lambda path: save(path, recipe, run.learns, run.optimizer, progress)  # noqa: E731
+    if fresh:
+        put(last)
+    facts = {"recipe": asdict(recipe), "ranks": ranks.ranks(), **hardware(), **run.facts}
+    resumed_at = None if fresh else progress.step
+    with (
+        closing(Journal(folder, facts, resumed_at=resumed_at, writes=alone_or_first)) as journal,
+        tqdm(
+            total=recipe.steps,
+            initial=progress.step,
+            unit="step",
+            disable=None if alone_or_first else True,
+        ) as bar,
+        _signals() as asked,
     ):
-        if step == recipe.steps - recipe.decay_steps:
-            _save(recipe, state, folder / "stable.pt")
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate(recipe, step) * group["share"]
-        chosen = torch.from_numpy(batch.indices_N)
-        embeddings = stepping(as_input(batch.pixels_NHWC))
-        distance = cosine_distillation(embeddings, teacher[chosen])
-        margin = _curricular(recipe, state, embeddings, labels[chosen])
-        loss = distance + recipe.margin_weight * margin
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"{recipe.name}: the loss of step {step} is {loss.item()}; "
-                f"{folder / 'last.pt'} holds the last good state"
+        figures, seconds = [], 0.0
+        stopped, saved, began = False, time.monotonic(), time.monotonic()
+        for step, batch in run.batches(progress.step, recipe.steps):
+            rate = run.rate(step, progress.validations)
+            if rate == 0:
+                break
+            if step == recipe.steps - recipe.decay_steps:
+                put(folder / "stable.pt")
+            for group in run.optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            ranks.seed_step(recipe.seed, step)
+
+            losses = run.losses(batch)
+            figures.append({name: value.item() for name, value in losses.items()})
+            loss = figures[-1]["loss"]
+            lost, due, stopped = ranks.agree(
+                not math.isfinite(loss), time.monotonic() - saved > save_every_s, bool(asked)
             )
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimizer.step()
-        state.step = step + 1
-        if state.step % 50 == 0:
-            _log(
-                folder,
-                step=state.step,
-                rate=rate(recipe, step),
-                distance=distance.item(),
-                margin=margin.item(),
-                t=state.t.item(),
-                images_a_s=(state.step - begun) * recipe.batch / (time.monotonic() - begun_at),
-            )
-        if state.step % validate_every == 0 or state.step == recipe.steps:
-            _log(folder, step=state.step, **asdict(validate(network, validation)))
-        if time.monotonic() - saved > save_every_s:
-            _save(recipe, state, folder / "last.pt")
-            saved = time.monotonic()
-    _save(recipe, state, folder / "last.pt")
-    keep_network(recipe, state, folder / "network.safetensors", warm)
-    return state
+            if lost:
+                raise ValueError(
+                    f"{recipe.name}: the loss of step {step} is {loss}; "
+                    f"{last} holds the last good state"
+                )
+            run.optimizer.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            if run.clip is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), run.clip)
+            run.optimizer.step()
+
+            progress.step = step + 1
+            seconds += time.monotonic() - began
+            images_a_s = len(figures) * recipe.batch / seconds
+            bar.set_postfix(loss=f"{loss:.4f}", images_a_s=f"{images_a_s:.1f}", refresh=False)
+            bar.update()
+            if progress.step % log_every == 0 or progress.step == recipe.steps:
+                means = _means(figures)
+                journal.row(progress.step, {"rate": rate, **means, "images_a_s": images_a_s})
+                figures, seconds = [], 0.0
+            if progress.step % run.validate_every == 0 or progress.step == recipe.steps:
+                found = ranks.told(run.validate() if alone_or_first else None)
+                if found:
+                    journal.row(progress.step, found)
+                if run.best and _best(found, progress.validations, run.best):
+                    _keep(run, progress, folder / "best.safetensors")
+                progress.validations.append({"step": progress.step, **found})
+            if due or stopped:
+                put(last)
+                saved = time.monotonic()
+            if stopped:
+                raise KeyboardInterrupt(f"{last} goes on from step {progress.step}")
+            began = time.monotonic()
+    put(last)
+    _keep(run, progress, folder / "network.safetensors")
+    return progress
 
 
-def keep_network(recipe: Recipe, state: State, path: Path, warm: Path | None = None) -> None:
-    """The network alone; in the file's metadata every recipe that it went through, last one last.
-
-    warm: the weights that it began with, whose own recipes stand before.
-    """
-    rounds = [*(rounds_of(warm) if warm else []), {**asdict(recipe), "steps": state.step}]
-    weights = {name: tensor.contiguous() for name, tensor in state.network.state_dict().items()}
-    save_file(weights, path, metadata={"rounds": json.dumps(rounds)})
+def _best(found: dict[str, float], earlier: Validations, name: str) -> bool:
+    return all(found[name] > figures[name] for figures in earlier)
 
 
-def rounds_of(path: Path) -> list[dict[str, Any]]:
-    """The recipes that a network was trained by. Raises ValueError where its file tells none."""
-    with safe_open(path, "pt") as kept:
-        facts = kept.metadata() or {}
-    if "rounds" not in facts:
-        raise ValueError(f"{path} does not say by which recipe it was trained")
-    rounds: list[dict[str, Any]] = json.loads(facts["rounds"])
-    return rounds
+def _keep(run: Run, progress: Progress, path: Path) -> None:
+    if ranks.rank() == 0:
+        this = {**asdict(run.recipe), "steps": progress.step}
+        keep_network(path, run.learns["network"], [*progress.rounds, this])
 
 
-def as_input(pixels_NHWC: NDArray[np.uint8]) -> Tensor:
-    """float32 (n, 3, H, W) in [-1, 1], channels last in memory, of uint8 RGB crops."""
-    pixels = torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2)
-    return pixels.float().sub_(127.5).div_(127.5)
+def _means(figures: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in figures) / len(figures) for name in figures[-1]}
 
 
-def embed(
-    network: nn.Module, pixels_NHWC: NDArray[np.uint8], batch: int = 64
-) -> NDArray[np.float32]:
-    """Unit embeddings (N, D) of crops, the network in evaluation mode meanwhile."""
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
-        parts = [
-            network(as_input(np.array(pixels_NHWC[i : i + batch])))
-            for i in range(0, len(pixels_NHWC), batch)
-        ]
-    network.train(was_training)
-    return F.normalize(torch.cat(parts)).numpy()
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that asked the run to stop, so far; a second one stops it at once."""
+    asked: list[int] = []
 
+    def note(number: int, _: Any) -> None:
+        if asked and ranks.ranks() == 1:
+            raise KeyboardInterrupt("stopped at once, and nothing more was saved")
+        asked.append(number)
 
-def validate(network: nn.Module, crops: Crops) -> Verification:
-    """Verification over all pairs of the validation crops."""
-    return verification(embed(network, crops.pixels_NHWC), crops.labels_N)
-
-
-def _begin(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32]) -> State:
-    """Fresh weights; the classes' directions begin at the teacher's mean answer for each person."""
-    torch.manual_seed(recipe.seed)
-    network = MobileFaceNet(recipe.attention, recipe.embedding)
-    network.to(memory_format=torch.channels_last)
-    centres = np.zeros((len(crops.people), recipe.embedding), np.float32)
-    known = crops.labels_N >= 0
-    np.add.at(centres, crops.labels_N[known], teacher_ND[known])
-    weights = nn.Parameter(F.normalize(torch.from_numpy(centres)))
-    # Adam moves every element by about the rate; those of a unit direction are small from the
-    # start.
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": [p for p in network.parameters() if p.ndim > 1],
-                "share": 1.0,
-                "weight_decay": recipe.weight_decay,
-            },
-            {
-                "params": [p for p in network.parameters() if p.ndim <= 1],
-                "share": 1.0,
-                "weight_decay": 0.0,
-            },
-            {"params": [weights], "share": 0.1, "weight_decay": 0.0},
-        ],
-        lr=recipe.learning_rate,
-        fused=True,
-    )
-    return State(0, network, weights, torch.zeros(()), optimizer)
-
-
-def _curricular(recipe: Recipe, state: State, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
-    """CurricularFace's cross-entropy over the labelled crops of the batch, divided by s."""
-    known = labels_B >= 0
-    if not known.any():
-        return embeddings_BD.new_zeros(())
-    cosines_BC, labels_B = cosines(embeddings_BD[known], state.weights_CD), labels_B[known]
-    state.t = curricular_t(state.t, cosines_BC, labels_B, alpha=recipe.alpha)
-    changed = curricular_cosines(cosines_BC, labels_B, state.t, margin_rad=recipe.margin_rad)
-    return F.cross_entropy(recipe.scale * changed, labels_B) / recipe.scale
-
-
-def _save(recipe: Recipe, state: State, path: Path) -> None:
-    part = path.with_suffix(".part")
-    torch.save(
-        {
-            "recipe": asdict(recipe),
-            "step": state.step,
-            "network": state.network.state_dict(),
-            "weights": state.weights_CD.data,
-            "t": state.t,
-            "optimizer": state.optimizer.state_dict(),
-        },
-        part,
-    )
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
-    part.replace(path)
-
-
-def _resume(recipe: Recipe, state: State, path: Path) -> None:
-    if not path.exists():
-        return
-    kept = torch.load(path, weights_only=True)
-    ours, theirs = asdict(recipe), kept["recipe"]
-    other = [k for k in ours if k not in LENGTH and ours[k] != theirs.get(k)]
-    if other:
-        raise ValueError(f"{path} is of another recipe: {', '.join(other)} differ")
-    fallen = kept["step"] > theirs["steps"] - theirs["decay_steps"]
-    if fallen and any(ours[k] != theirs[k] for k in LENGTH):
-        raise ValueError(
-            f"{path} was saved at step {kept['step']}, when its rate had begun to fall; "
-            f"to go on for longer, put stable.pt in its place"
-        )
-    state.network.load_state_dict(kept["network"])
-    state.weights_CD.data.copy_(kept["weights"])
-    state.t = kept["t"]
-    state.optimizer.load_state_dict(kept["optimizer"])
-    state.step = kept["step"]
-
-
-def _log(folder: Path, **values: float) -> None:
-    line = json.dumps({k: round(v, 6) for k, v in values.items()})
-    print(line, flush=True)
-    with (folder / "log.jsonl").open("a") as log:
-        log.write(line + "\n")
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,19 +1,20 @@
 """From weights to artefact: the graph that is served is the network that was trained."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
-from export.recognition import recognition_graph, write_card, write_graph
+from export.recognition import read_weights, recognition_graph, write_card, write_graph
 from service.calibration.measure import measure_calibration
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
 from tests.training.crops import drawn_crops
-from training.loop import State, keep_network
+from training.checkpoint import keep_network
 from training.networks.ecacface import MobileFaceNet
-from training.recipes.ecacface_mobile import Recipe
+from training.recipes.recognition import ecacface_mobile
 
 CROPS = drawn_crops(people=3, each=2).pixels_NHWC
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -27,7 +28,7 @@ def weights(tmp_path_factory):
     for module in network.modules():
         if isinstance(module, torch.nn.PReLU):
             torch.nn.init.uniform_(module.weight, -0.5, 0.5)
-    keep_network(Recipe(), State(7, network, None, None, None), path)
+    keep_network(path, network, [{**asdict(ecacface_mobile()), "steps": 7}])
     return path
 
 
@@ -93,6 +94,21 @@ def test_a_card_cannot_be_written_from_figures_of_another_graph(folder, weights)
     }
     with pytest.raises(ValueError, match="figures are of 0000"):
         write_card(weights, folder, figures)
+
+
+def test_weights_of_a_round_before_recipes_named_their_network_are_still_read(tmp_path):
+    kept, network = tmp_path / "network.safetensors", MobileFaceNet("eca", 128)
+    keep_network(kept, network, [{"name": "old", "attention": "eca", "embedding": 128}])
+    read, rounds = read_weights(kept)
+    assert read.state_dict().keys() == network.state_dict().keys()
+    assert rounds[0]["name"] == "old"
+
+
+def test_a_network_trained_on_other_pixels_than_the_graph_gives_is_refused(tmp_path):
+    kept, recipe = tmp_path / "network.safetensors", ecacface_mobile()
+    keep_network(kept, MobileFaceNet(), [asdict(replace(recipe, pixel_scale=128.0))])
+    with pytest.raises(ValueError, match=r"trained on \(p - 127.5\) / 128; the graph divides by"):
+        read_weights(kept)
 
 
 def test_a_network_whose_rows_see_each_other_is_never_exported():

@@ -2,7 +2,7 @@
 
 add_to adds the verb's parser to the subparsers `verbs`, with `places` (--data, --runs, --threads)
 as a parent, and sets `call` to the function that takes the parsed arguments. A ValueError or
-FileNotFoundError of it is the user's to read: it ends the command with its text.
+OSError of it is the user's to read: it ends the command with its text.
 """
 
 from typing import Any

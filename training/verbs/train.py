@@ -1,48 +1,83 @@
 """python -m training train: a recipe's run, or its going on from where it stopped."""
 
 import argparse
-from dataclasses import replace
+import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
-from training.data.crops import join, read_crops
+from training import ranks, recognition
 from training.loop import train
-from training.recipes.ecacface_mobile import Recipe
-from training.teacher import teacher_embeddings
+from training.machine import STEPS, this_machine
+from training.recipes import DataAbsent, Sources, with_settings
 from training.verbs import Verbs
+
+TASKS = (recognition,)  # each has RECIPES and `prepare`
+SHIPPED = "ecacface-mobile"
 
 
 def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("train", parents=[places], help="train, or go on where a run stopped")
     verb.set_defaults(call=run)
-    verb.add_argument("--steps", type=int, help="in place of the recipe's")
-    verb.add_argument("--decay-steps", type=int, help="in place of the recipe's")
-    verb.add_argument("--warm", type=Path, help="weights (safetensors) that a new run begins with")
+    verb.add_argument("recipe", nargs="?", default=SHIPPED, help=f"{SHIPPED}, unless named")
     verb.add_argument(
-        "--plain", action="store_true", help="without the step that needs a C++ compiler"
+        "--set",
+        dest="settings",
+        metavar="FIELD=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="in place of the recipe's; name=... gives the run a folder of its own",
+    )
+    verb.add_argument("--steps", type=int, help="as --set steps=...")
+    verb.add_argument("--decay-steps", type=int, help="as --set decay_steps=...")
+    verb.add_argument(
+        "--train", type=Path, nargs="+", default=[], help="training sets, the recipe's own if none"
+    )
+    verb.add_argument("--validation", type=Path, help="a set, or pairs (.bin), to choose by")
+    verb.add_argument("--teacher", type=Path, help="a graph (.onnx) or stored answers (.npy)")
+    verb.add_argument("--warm", type=Path, help="weights (safetensors) that a new run begins with")
+    verb.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    verb.add_argument("--step", choices=STEPS, help="the fastest here, unless named")
+    verb.add_argument(
+        "--plain",
+        dest="step",
+        action="store_const",
+        const="plain",
+        help="without the step that needs a C++ compiler",
+    )
+    verb.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="matrix products in it; by default where there are units for it",
     )
 
 
 def run(a: argparse.Namespace) -> None:
     torch.set_num_threads(a.threads)
     torch.set_flush_denormal(True)
-    changed = {"steps": a.steps, "decay_steps": a.decay_steps}
-    recipe = replace(Recipe(), **{k: v for k, v in changed.items() if v})
-    cache, people = a.runs / "cache", a.data / "identities"
-    parts = [read_crops(people / f"{name}.csv", cache) for name in ("train", "unlabelled")]
-    graph = a.data / "teacher" / "teacher.onnx"
-    answers = np.concatenate(
-        [teacher_embeddings(graph, s.pixels_NHWC, cache, threads=a.threads) for s in parts]
-    )
-    validation = read_crops(people / "validation.csv", cache)
-    train(
-        recipe,
-        join(*parts),
-        answers,
-        validation,
-        a.runs / recipe.name,
-        fused=not a.plain,
-        warm=a.warm,
-    )
+    task, recipe = _recipe(a)
+    sources = Sources(a.data, a.runs / "cache", tuple(a.train), a.validation, a.teacher, a.threads)
+    machine = this_machine(a.device, step=a.step, bfloat16=a.bfloat16)
+    try:
+        train(task.prepare(recipe, sources, machine), a.runs / recipe.name, warm=a.warm)
+    except DataAbsent as absent:
+        print(f"python -m training: {absent}", file=sys.stderr)
+        raise SystemExit(2) from absent
+    except KeyboardInterrupt as stopped:
+        print(f"\nstopped: {stopped}", file=sys.stderr)
+        raise SystemExit(130) from stopped
+    finally:
+        ranks.leave()
+
+
+def _recipe(a: argparse.Namespace) -> tuple[Any, Any]:
+    """(the module of the recipe's task, the recipe with what was set). Raises ValueError for an
+    unknown one, listing those that there are."""
+    lengths = [f"{k}={v}" for k in ("steps", "decay_steps") if (v := getattr(a, k)) is not None]
+    for task in TASKS:
+        if a.recipe in task.RECIPES:
+            return task, with_settings(task.RECIPES[a.recipe](), [*a.settings, *lengths])
+    there = ", ".join(name for task in TASKS for name in task.RECIPES)
+    raise ValueError(f"there is no recipe {a.recipe!r}; there are {there}")

@@ -1,0 +1,264 @@
+"""Recipes of recognition: the papers' settings, one command each, and clear words where one cannot
+run."""
+
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.crops import drawn_crops, write_set
+from training import ranks
+from training.__main__ import main
+from training.checkpoint import rounds_of
+from training.data.batches import Batch
+from training.losses import cosine_distillation
+from training.machine import Machine, this_machine
+from training.networks.ecacface import MobileFaceNet
+from training.recipes import with_settings
+from training.recipes.recognition import RECIPES, ecacface_mobile, sranet50_casia, tiny
+from training.recognition import as_input, begin, embed, network_of, rate, recipe_of
+
+CROPS = drawn_crops()
+CPU = Machine(torch.device("cpu"))
+SMALL = replace(tiny(), batch=4)
+
+
+def answers(crops=CROPS, width=512) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    found = rng.normal(size=(len(crops.people), width))[crops.labels_N]
+    found = found + 0.1 * rng.normal(size=found.shape)
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def command(monkeypatch, tmp_path, *arguments) -> None:
+    """`python -m training train ...` in this process, its runs below tmp_path."""
+    places = ["--runs", tmp_path / "runs", "--threads", "1", "--plain"]
+    words = ["python -m training", "train", *arguments, *places]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    main()
+
+
+def test_the_shipped_recipe_is_what_was_shipped():
+    recipe = ecacface_mobile()
+    shipped = {
+        "attention": "esca",
+        "embedding": 512,
+        "batch": 64,
+        "warmup_steps": 100,
+        "learning_rate": 2.5e-3,
+        "weight_decay": 0.02,
+        "scale": 64.0,
+        "alpha": 0.99,
+        "seed": 1,
+    }
+    assert shipped.items() <= asdict(recipe).items()
+    # Its loss was the distance plus half of (cross-entropy / s).
+    assert (recipe.distillation, recipe.classification * recipe.scale) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "milestones"),
+    [
+        ("ecacface-mobile-casia", 50 * 889, (28 * 889, 38 * 889, 46 * 889)),
+        ("ecacface-ir101-ms1mv2", 24 * 11_372, (10 * 11_372, 18 * 11_372, 22 * 11_372)),
+        ("sranet-50-casia", 80_000, (30_000, 50_000, 65_000)),
+        ("sranet-100-ms1m", 280_000, (100_000, 180_000, 240_000)),
+    ],
+)
+def test_the_papers_schedules_divide_the_rate_by_ten_where_they_say(name, steps, milestones):
+    recipe = RECIPES[name]()
+    assert (recipe.steps, recipe.milestones) == (steps, milestones)
+    first, second, third = milestones
+    rates = [rate(recipe, s) for s in (0, first - 1, first, second, third, steps - 1)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 1e-3, 1e-4, 1e-4])
+
+
+def test_the_rate_rises_stays_and_falls_to_nearly_nothing():
+    recipe = replace(SMALL, steps=100, warmup_steps=10, decay_steps=20, learning_rate=1.0)
+    rates = [rate(recipe, step) for step in range(100)]
+    assert rates[0] == 0.1
+    assert set(rates[9:81]) == {1.0}
+    assert rates[99] == pytest.approx(1 / 20)
+    assert rates[80:] == sorted(rates[80:], reverse=True)
+
+
+def test_every_recipe_has_a_network_and_says_in_its_docstring_what_it_is():
+    for name, recipe in RECIPES.items():
+        assert recipe().name == name
+        assert recipe.__doc__
+        with torch.device("meta"):
+            assert network_of(recipe())
+
+
+def test_sranet_takes_both_attentions_and_its_own_scale_of_pixels():
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in network_of(sranet50_casia()).parameters())
+    assert parameters == 49_213_496
+    pixels = np.full((1, 2, 2, 3), 255, np.uint8)
+    assert as_input(pixels, CPU.device, 128.0).max() == 127.5 / 128
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts():
+    recipe = replace(SMALL, distillation=2.0, classification=0.25)
+    teacher = answers()
+    run = begin(recipe, CROPS, teacher, None, CPU)
+    batch = Batch(CROPS.pixels_NHWC[:4], np.arange(4))
+    found = run.losses(batch)
+    assert found["loss"].item() == pytest.approx(
+        2 * found["distance"].item() + 0.25 * found["cross_entropy"].item(), rel=1e-6
+    )
+    embeddings = run.learns["network"](as_input(batch.pixels_NHWC, CPU.device))
+    wanted = cosine_distillation(embeddings, torch.from_numpy(teacher[:4]))
+    torch.testing.assert_close(found["distance"], wanted)
+
+
+def test_crops_without_a_person_are_learnt_from_the_teacher_alone():
+    crops = drawn_crops(people=2, each=2)
+    crops.labels_N[:] = -1
+    run = begin(replace(SMALL, distillation=1.0), crops, answers(crops), None, CPU)
+    found = run.losses(Batch(crops.pixels_NHWC, np.arange(4)))
+    assert found["cross_entropy"] == 0
+    assert found["loss"] == found["distance"]
+
+
+def test_the_classes_begin_at_the_teachers_mean_answer_where_asked():
+    teacher = answers()
+    run = begin(replace(SMALL, teacher_start=True, distillation=1.0), CROPS, teacher, None, CPU)
+    mean = teacher[CROPS.labels_N == 1].mean(0)
+    weight = run.learns["classifier"].weight[1].detach().numpy()
+    np.testing.assert_allclose(weight, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("decays", "spared"),
+    [("matrices", {"norm", "slope", "classes"}), ("all but norms", {"norm"}), ("all", set())],
+)
+def test_weight_decay_is_for_what_the_recipe_says(decays, spared):
+    run = begin(replace(SMALL, decays=decays), CROPS, None, None, CPU)
+    network = run.learns["network"]
+    parameters = {
+        "norm": network.stem[1].weight,
+        "slope": network.stem[2].weight,
+        "matrix": network.stem[0].weight,
+        "classes": run.learns["classifier"].weight,
+    }
+    groups = run.optimizer.param_groups
+    undecayed = {id(p) for g in groups if g["weight_decay"] == 0 for p in g["params"]}
+    assert {name for name, p in parameters.items() if id(p) in undecayed} == spared
+    assert sum(len(g["params"]) for g in groups) == sum(1 for _ in run.learns.parameters())
+
+
+def test_embedding_leaves_every_module_in_the_mode_it_was_in():
+    network = MobileFaceNet("none").train()
+    network.head[-1].eval()
+    found = embed(network, CROPS.pixels_NHWC[:3], batch=2)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert network.stem.training
+    assert not network.head[-1].training
+
+
+def test_an_older_rounds_recipe_still_names_its_network():
+    recipe = recipe_of({"name": "old", "attention": "eca", "embedding": 128, "margin_weight": 0.5})
+    assert (recipe.network, recipe.attention, recipe.embedding) == ("mobile", "eca", 128)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("depth=3", r"--set depth=3: field=value, with a field of name, network, attention"),
+        ("batch", r"--set batch: field=value"),
+        ("batch=many", r"--set batch=many: it is 8 now, so int is wanted"),
+        ("batch=2.5", r"so int is wanted"),
+        ("nesterov=1", r"so bool is wanted"),
+        ("milestones=a", r"so tuple is wanted"),
+        ("margin=wide", r"it is None now, so float is wanted"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        with_settings(tiny(), [setting])
+
+
+def test_settings_take_the_place_of_the_recipes():
+    changed = with_settings(
+        tiny(), ["attention=eca", "margin=1", "milestones=4,8", "sample=0.5", "nesterov=True"]
+    )
+    wanted = {"attention": "eca", "margin": 1.0, "milestones": (4, 8), "nesterov": True}
+    assert (wanted | {"sample": 0.5}).items() <= asdict(changed).items()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": "ir51"}, "network 'ir51' is not one of mobile, ir50"),
+        ({"attention": "everywhere"}, "'everywhere'"),
+        ({"loss": "hinge"}, "hinge"),
+        ({"optimizer": "lion"}, "optimizer 'lion' is not one of adamw, sgd"),
+        ({"decays": "some"}, "decays 'some' is not one of"),
+        ({"classification": 0.0}, "nothing to learn from"),
+        ({"distillation": 1.0}, "--teacher is not given"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_refused_before_its_first_step(change, message):
+    with pytest.raises(ValueError, match=message):
+        begin(replace(SMALL, **change), CROPS, None, None, CPU)
+
+
+def test_answers_of_another_set_or_width_are_refused():
+    with pytest.raises(ValueError, match=r"answers are \(12, 128\); 12 crops and embedding=512"):
+        begin(replace(SMALL, distillation=1.0), CROPS, answers(width=128), None, CPU)
+
+
+def test_the_fused_step_is_a_cpus_and_cuda_must_be_there(monkeypatch):
+    monkeypatch.setattr(ranks, "join", lambda device: torch.device("cuda"))
+    with pytest.raises(ValueError, match="fused step is a CPU's"):
+        this_machine("cuda", step="fused")
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="finds no CUDA device"):
+        this_machine("cuda")
+
+
+def test_one_command_trains_from_labels_and_stored_answers_and_keeps_what_it_was(
+    monkeypatch, tmp_path, capsys
+):
+    listed = write_set(CROPS, tmp_path)
+    np.save(tmp_path / "answers.npy", answers())
+    given = ["--train", listed, "--validation", listed, "--teacher", tmp_path / "answers.npy"]
+    settings = ["--set", "batch=4", "distillation=1", "name=mine", "--steps", "2"]
+    command(monkeypatch, tmp_path, "tiny", *given, *settings, "--decay-steps", "1")
+    [round_] = rounds_of(tmp_path / "runs" / "mine" / "network.safetensors")
+    expected = {"steps": 2, "batch": 4, "crops": 12, "people": 3, "name": "mine"}
+    assert expected.items() <= round_.items()
+    network = network_of(recipe_of(round_))
+    network.load_state_dict(load_file(tmp_path / "runs" / "mine" / "network.safetensors"))
+    assert "mine: found 12 crops of 3 people" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "mine" / "best.safetensors").exists()
+
+
+def test_licensed_data_that_are_absent_end_the_command_with_2_found_and_expected(
+    monkeypatch, tmp_path, capsys
+):
+    with pytest.raises(SystemExit) as ended:
+        command(monkeypatch, tmp_path, "ecacface-ir50-casia")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "expected CASIA-WebFace (refined) (455,594 crops of 10,575 people)" in said
+    assert "found no --train" in said
+    with pytest.raises(SystemExit):
+        command(monkeypatch, tmp_path, "sranet-100-ms1m", "--train", tmp_path / "faces.rec")
+    assert f"found nothing at {tmp_path / 'faces.rec'}" in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_lists_what_there_is(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match=r"no recipe 'resnet'; there are ecacface-mobile, .*tiny"):
+        command(monkeypatch, tmp_path, "resnet")
+
+
+def test_a_training_set_of_another_kind_is_refused_by_name(monkeypatch, tmp_path):
+    (tmp_path / "faces.tar").touch()
+    with pytest.raises(SystemExit, match=r"faces\.tar is no set of crops"):
+        command(monkeypatch, tmp_path, "tiny", "--train", tmp_path / "faces.tar")

@@ -1,0 +1,316 @@
+"""A recipe of recognition as the loop's Run: crops -> embeddings -> distance to the teacher's
+answers, and cross-entropy over people.
+
+B crops of a batch, N of a set, D embedding width, C people."""
+
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training import ranks
+from training.data.batches import Batch, batches
+from training.data.crops import Crops, join
+from training.data.sets import read_set
+from training.evaluate.pairs import similarities, tar_at_far, ten_fold
+from training.evaluate.pairsets import PairSet, read_pair_set
+from training.evaluate.verification import verification
+from training.loop import Run
+from training.losses import cosine_distillation
+from training.machine import Machine
+from training.networks.ecacface import IR, MobileFaceNet
+from training.networks.sranet import SRANet
+from training.recipes import DataAbsent, Sources
+from training.recipes.recognition import RECIPES, Recipe
+from training.sharded import Classifier
+from training.teacher import teacher_embeddings
+
+__all__ = ["RECIPES", "begin", "embed", "network_of", "prepare", "recipe_of"]
+
+NETWORKS: dict[str, Callable[[Recipe], nn.Module]] = {
+    "mobile": lambda r: MobileFaceNet(r.attention, r.embedding),
+    "ir50": lambda r: IR(50, r.attention, r.embedding, r.style),
+    "ir101": lambda r: IR(101, r.attention, r.embedding, r.style),
+    "sranet50": lambda r: _sranet(50, r),
+    "sranet100": lambda r: _sranet(100, r),
+}
+
+
+def prepare(recipe: Recipe, sources: Sources, machine: Machine) -> Run:
+    """The recipe's run on the sources' data; prints what was found beside what the paper had.
+
+    Raises DataAbsent where the training set or the teacher is not there, ValueError for data that
+    do not fit together."""
+    with ranks.first():
+        crops = _training_set(recipe, sources)
+        teacher = _answers(recipe, sources, crops) if recipe.distillation else None
+        validation = _validation_set(recipe, sources)
+    run = begin(recipe, crops, teacher, validation, machine)
+    run.facts["train"] = [str(path) for path in sources.train]
+    return run
+
+
+def begin(
+    recipe: Recipe,
+    crops: Crops,
+    teacher_ND: NDArray[np.float32] | None,
+    validation: Crops | PairSet | None,
+    machine: Machine,
+) -> Run:
+    """A Run from fresh weights.
+
+    teacher_ND: float32, row i for crop i, needed for distillation. Raises ValueError for a recipe
+    whose names or widths do not fit, naming them."""
+    _check(recipe, crops, teacher_ND)
+    torch.manual_seed(recipe.seed)
+    network = network_of(recipe).train()
+    learns = nn.ModuleDict({"network": network})
+    stepping = machine.stepping(network)
+    if recipe.classification:
+        learns["classifier"] = _classifier(recipe, crops, teacher_ND).to(machine.device)
+
+    def losses(batch: Batch) -> dict[str, Tensor]:
+        inputs = as_input(batch.pixels_NHWC, machine.device, recipe.pixel_scale)
+        with machine.autocast():
+            embeddings_BD = stepping(inputs).float()
+        named = {"loss": embeddings_BD.new_zeros(())}
+        if recipe.distillation and teacher_ND is not None:
+            answers_BD = torch.from_numpy(teacher_ND[batch.indices_N]).to(machine.device)
+            named["distance"] = cosine_distillation(embeddings_BD, answers_BD)
+            named["loss"] = named["loss"] + recipe.distillation * named["distance"]
+        if recipe.classification:
+            classifier = learns["classifier"]
+            labels_B = torch.from_numpy(crops.labels_N[batch.indices_N]).to(machine.device)
+            named["cross_entropy"] = classifier(embeddings_BD, labels_B)
+            named["loss"] = named["loss"] + recipe.classification * named["cross_entropy"]
+            if recipe.loss == "curricular":
+                named["t"] = classifier.t
+        return named
+
+    def coming(start: int, stop: int) -> Any:
+        return batches(
+            crops.pixels_NHWC,
+            size=recipe.batch,
+            start=start,
+            stop=stop,
+            seed=recipe.seed,
+            level=recipe.augmentation,
+            part=(ranks.rank(), ranks.ranks()),
+        )
+
+    found = replace(recipe, crops=len(crops), people=len(crops.people))
+    return Run(
+        recipe=found,
+        learns=learns,
+        losses=losses,
+        optimizer=_optimizer(recipe, learns),
+        rate=lambda step, _: rate(recipe, step),
+        batches=coming,
+        validate=lambda: validate(network, validation, recipe.pixel_scale),
+        best={Crops: "tar_at_far_1e3", PairSet: "accuracy"}.get(type(validation)),
+        validate_every=recipe.validate_every,
+        facts={"step": machine.step, "bfloat16": machine.bfloat16},
+    )
+
+
+def network_of(recipe: Recipe) -> nn.Module:
+    """The recipe's network, fresh. Raises ValueError for a name that there is not."""
+    if recipe.network not in NETWORKS:
+        raise ValueError(f"network {recipe.network!r} is not one of {', '.join(NETWORKS)}")
+    return NETWORKS[recipe.network](recipe)
+
+
+def recipe_of(round_: dict[str, Any]) -> Recipe:
+    """The recipe of a kept network's round; fields that it did not have yet are as they were."""
+    known = {field.name for field in fields(Recipe)}
+    return Recipe(**{name: value for name, value in round_.items() if name in known})
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """The learning rate of a step in [0, steps)."""
+    rise = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
+    fall = min(1.0, (recipe.steps - step) / recipe.decay_steps) if recipe.decay_steps else 1.0
+    passed = sum(step >= milestone for milestone in recipe.milestones)
+    return recipe.learning_rate * min(rise, fall) * 0.1**passed
+
+
+def as_input(
+    pixels_NHWC: NDArray[np.uint8], device: torch.device, pixel_scale: float = 127.5
+) -> Tensor:
+    """float32 (n, 3, H, W), (p - 127.5) / pixel_scale of uint8 RGB crops, channels last."""
+    pixels = torch.from_numpy(pixels_NHWC).to(device).permute(0, 3, 1, 2)
+    return pixels.float().sub_(127.5).div_(pixel_scale)
+
+
+def embed(
+    network: nn.Module, pixels_NHWC: Any, *, pixel_scale: float = 127.5, batch: int = 64
+) -> NDArray[np.float32]:
+    """Unit embeddings (N, D) of crops, the network in evaluation mode meanwhile."""
+    modes = [(module, module.training) for module in network.modules()]
+    device = next(network.parameters()).device
+    network.eval()
+    with torch.no_grad():
+        parts = [
+            network(as_input(np.array(pixels_NHWC[i : i + batch]), device, pixel_scale)).cpu()
+            for i in range(0, len(pixels_NHWC), batch)
+        ]
+    for module, mode in modes:
+        module.training = mode
+    return F.normalize(torch.cat(parts)).numpy()
+
+
+def validate(
+    network: nn.Module, validation: Crops | PairSet | None, pixel_scale: float = 127.5
+) -> dict[str, float]:
+    """Verification over all pairs of the crops, or in folds over the set's own pairs."""
+    if validation is None:
+        return {}
+    embeddings = embed(network, validation.pixels_NHWC, pixel_scale=pixel_scale)
+    if isinstance(validation, Crops):
+        return asdict(verification(embeddings, validation.labels_N))
+    pairs, similarity = validation.pairs, similarities(embeddings, validation.pairs)
+    return {
+        "accuracy": float(ten_fold(similarity, pairs).mean()),
+        "tar_at_far_1e3": tar_at_far(similarity, pairs.same_P, 1e-3),
+    }
+
+
+def _classifier(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | None) -> Classifier:
+    start = None
+    if recipe.teacher_start and teacher_ND is not None:
+        centres = np.zeros((len(crops.people), recipe.embedding), np.float32)
+        known = crops.labels_N >= 0
+        np.add.at(centres, crops.labels_N[known], teacher_ND[known])
+        start = F.normalize(torch.from_numpy(centres))
+    return Classifier(
+        len(crops.people),
+        recipe.embedding,
+        loss=recipe.loss,
+        scale=recipe.scale,
+        margin=recipe.margin,
+        alpha=recipe.alpha,
+        ema=recipe.ema,
+        r_with_margin=recipe.r_with_margin,
+        sample=recipe.sample,
+        seed=recipe.seed,
+        init_CD=start,
+    )
+
+
+def _optimizer(recipe: Recipe, learns: nn.ModuleDict) -> torch.optim.Optimizer:
+    of_norms = {
+        id(parameter)
+        for module in learns["network"].modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for parameter in module.parameters()
+    }
+    spared = {
+        "matrices": lambda parameter: parameter.ndim <= 1,
+        "all but norms": lambda parameter: id(parameter) in of_norms,
+        "all": lambda parameter: False,
+    }[recipe.decays]
+    learnt = [p for p in learns["network"].parameters() if p.requires_grad]
+    classes = list(learns["classifier"].parameters()) if "classifier" in learns else []
+    decay = recipe.weight_decay
+    groups = [
+        {"params": [p for p in learnt if not spared(p)], "share": 1.0, "weight_decay": decay},
+        {"params": [p for p in learnt if spared(p)], "share": 1.0, "weight_decay": 0.0},
+        {
+            "params": classes,
+            "share": recipe.classifier_share,
+            "weight_decay": 0.0 if recipe.decays == "matrices" else decay,
+        },
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    return torch.optim.SGD(
+        groups, lr=recipe.learning_rate, momentum=0.9, nesterov=recipe.nesterov, fused=True
+    )
+
+
+def _sranet(depth: int, recipe: Recipe) -> SRANet:
+    kinds = {name: None if name == "none" else name for name in (recipe.spatial, recipe.channel)}
+    return SRANet(
+        depth,
+        kinds[recipe.spatial],
+        kinds[recipe.channel],
+        recipe.gamma,
+        embedding=recipe.embedding,
+    )
+
+
+def _check(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | None) -> None:
+    for name, value, allowed in (
+        ("optimizer", recipe.optimizer, ("adamw", "sgd")),
+        ("decays", recipe.decays, ("matrices", "all but norms", "all")),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} {value!r} is not one of {', '.join(allowed)}")
+    if not (recipe.classification or recipe.distillation):
+        raise ValueError(f"{recipe.name} has nothing to learn from: both weights are 0")
+    if recipe.classification and not len(crops.people):
+        raise ValueError(f"{recipe.name} learns from people, but no crop has one")
+    if recipe.distillation and teacher_ND is None:
+        raise ValueError(f"{recipe.name} learns from a teacher, but --teacher is not given")
+    if teacher_ND is not None and teacher_ND.shape != (len(crops), recipe.embedding):
+        raise ValueError(
+            f"the teacher's answers are {teacher_ND.shape}; "
+            f"{len(crops)} crops and embedding={recipe.embedding} want "
+            f"{(len(crops), recipe.embedding)}"
+        )
+
+
+def _training_set(recipe: Recipe, sources: Sources) -> Crops:
+    paths, people = sources.train, sources.data / "identities"
+    if not paths and not recipe.data:
+        paths = tuple(people / f"{name}.csv" for name in ("train", "unlabelled"))
+        # A teacher can say something of a crop without a name; labels cannot.
+        paths = paths if recipe.distillation else paths[:1]
+    absent = [path for path in paths if not path.exists()]
+    wanted = f"{recipe.data or 'a set of crops'} ({_counts(recipe.crops, recipe.people)})"
+    if absent or not paths:
+        found = ", ".join(f"nothing at {path}" for path in absent) or "no --train"
+        raise DataAbsent(
+            f"{recipe.name}: expected {wanted} as .rec, folder or csv beside its zip; found {found}"
+        )
+    sets = [read_set(path, sources.cache) for path in paths]
+    crops = sets[0] if len(sets) == 1 else join(*sets)
+    if ranks.rank() == 0:
+        expected = f"; {wanted} is the paper's" if recipe.data else ""
+        print(f"{recipe.name}: found {_counts(len(crops), len(crops.people))}{expected}")
+    return crops
+
+
+def _counts(crops: int, people: int) -> str:
+    return f"{crops:,} crops of {people:,} people" if crops else "any number"
+
+
+def _answers(recipe: Recipe, sources: Sources, crops: Crops) -> NDArray[np.float32]:
+    path = sources.teacher or sources.data / "teacher" / "teacher.onnx"
+    if not path.exists():
+        raise DataAbsent(
+            f"{recipe.name}: expected a teacher (.onnx or .npy); found nothing at {path}"
+        )
+    if path.suffix == ".npy":
+        stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        return stored
+    return teacher_embeddings(path, crops.pixels_NHWC, sources.cache, threads=sources.threads)
+
+
+def _validation_set(recipe: Recipe, sources: Sources) -> Crops | PairSet | None:
+    path = sources.validation
+    if path is None and not recipe.data and not sources.train:
+        path = sources.data / "identities" / "validation.csv"
+    if path is None:
+        return None
+    if not path.exists():
+        raise DataAbsent(f"{recipe.name}: expected a validation set; found nothing at {path}")
+    if path.suffix == ".bin":
+        return read_pair_set(f"{path.stem}={path}")
+    return read_set(path, sources.cache)
