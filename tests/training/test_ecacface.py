@@ -183,6 +183,13 @@ def test_a_unit_is_its_layers_written_out(style, i, o, stride):
     torch.testing.assert_close(unit(x), y + short)
 
 
+@pytest.mark.parametrize(("size", "last"), [(112, 7), (56, 4), (40, 3)])
+def test_mobilefacenets_last_convolution_covers_the_last_map_of_its_size(size, last):
+    network = MobileFaceNet("none", 32, size=size).eval()
+    assert network.head[3].kernel_size == (last, last)
+    assert network(torch.zeros(1, 3, size, size)).shape == (1, 32)
+
+
 def test_the_styles_differ_in_dropout_and_in_what_the_last_norm_learns():
     with torch.device("meta"):
         curricular, insightface = (IR(50, "none", style=style).head for style in STYLES)

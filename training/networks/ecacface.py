@@ -127,14 +127,18 @@ STAGES = (
 
 
 class MobileFaceNet(nn.Module):
-    """Crops float32 (B, 3, 112, 112), (p - 127.5) / 127.5 of RGB, to embeddings (B, embedding).
+    """Crops float32 (B, 3, size, size), (p - 127.5) / 127.5 of RGB, to embeddings (B, embedding).
 
-    The embeddings are not normalised. 1,229,377 parameters with ESCA and 512 wide. Raises
-    ValueError for an attention that ATTENTION does not name."""
+    The embeddings are not normalised. 1,229,377 parameters with ESCA and 512 wide. size: pixels,
+    112 in the paper; the last map is a sixteenth of it. Raises ValueError for an attention that
+    ATTENTION does not name."""
 
-    def __init__(self, attention: str = "esca", embedding: int = EMBEDDING) -> None:
+    def __init__(
+        self, attention: str = "esca", embedding: int = EMBEDDING, *, size: int = 112
+    ) -> None:
         super().__init__()
         one_of("attention", attention, ATTENTION)
+        last = math.ceil(size / 16)
         self.stem = nn.Sequential(
             *conv_norm(3, 64, 3, stride=2),
             nn.PReLU(64),
@@ -151,7 +155,7 @@ class MobileFaceNet(nn.Module):
         self.head = nn.Sequential(
             *conv_norm(128, 512, 1),
             nn.PReLU(512),
-            nn.Conv2d(512, 512, 7, groups=512, bias=False),  # GDC: a weighted mean of the 7x7 map
+            nn.Conv2d(512, 512, last, groups=512, bias=False),  # GDC: a weighted mean of the map
             nn.BatchNorm2d(512),
             nn.Flatten(),
             nn.Linear(512, embedding, bias=False),
