@@ -144,13 +144,15 @@ def test_whatever_the_bytes_a_file_is_read_or_refused(tmp_path, noise, at, whole
 
 
 def test_without_an_index_the_file_is_gone_through_by_the_records_own_ids(tmp_path):
-    # As InsightFace's packer leaves it: the head and the people behind the images.
-    images = [pack((label, 1), 1 + label, png(CROPS.pixels_NHWC[2 * label])) for label in range(3)]
+    # The head and the people behind the images, as InsightFace's packer leaves them.
+    crops = CROPS.pixels_NHWC
+    images = [pack((key - 1, 1), key, png(crops[key])) for key in (3, 1, 2)]
     path = tmp_path / "train.rec"
-    path.write_bytes(b"".join([*images, pack((4, 5), 0), pack((1, 4), 4)]))
+    path.write_bytes(b"".join([*images, pack((4, 7), 0), *(pack((1, 2), k) for k in (4, 5, 6))]))
     read = read_rec(path)
     assert read.labels_N.tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(read.pixels_NHWC[1], CROPS.pixels_NHWC[2])
+    assert list(read.paths) == ["train/1", "train/2", "train/3"]
+    np.testing.assert_array_equal(read.pixels_NHWC[:], crops[1:4])
 
 
 def test_without_a_head_every_record_is_an_image(tmp_path):

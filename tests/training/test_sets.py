@@ -1,7 +1,9 @@
 """One door: whatever form a set of crops comes in, the same crops come out."""
 
 import os
+import warnings
 import zipfile
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from tests.training.crops import drawn_crops, png, write_set
 from training.data.crops import join
+from training.data.pixels import Files
 from training.data.recordio import RecordWriter
 from training.data.sets import read_set
 
@@ -71,11 +74,35 @@ def test_a_folder_is_decoded_again_only_when_a_crop_changes(tmp_path):
 
 
 def test_folders_of_one_name_do_not_share_what_was_decoded(tmp_path):
-    first = write_folder(tmp_path / "a" / "people")
-    second = write_folder(tmp_path / "b" / "people", drawn_crops(people=4, each=1))
-    for folder in (first, second, first):
-        read = read_set(folder, tmp_path / "cache")
-        assert len(read.people) == (2 if folder == first else 4)
+    other = drawn_crops(people=4, each=1)
+    folders = {"a": CROPS, "b": other}
+    for where, crops in folders.items():
+        write_folder(tmp_path / where / "people", crops)
+    for where in "aba":
+        read = read_set(tmp_path / where / "people", tmp_path / "cache")
+        np.testing.assert_array_equal(read.pixels_NHWC, folders[where].pixels_NHWC)
+
+
+def test_a_zip_is_read_by_several_processes_at_once(tmp_path):
+    content = {f"{i}": bytes([i]) * 20_000 for i in range(50)}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for name, data in content.items():
+            packed.writestr(name, data)
+    files = Files(tmp_path / "a.zip")
+    assert files.names() == sorted(content)  # opened before the fork
+
+    def read_all() -> None:
+        for name, data in list(content.items()) * 10:
+            assert files.read(name) == data
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        readers = [get_context("fork").Process(target=read_all) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+    assert [reader.exitcode for reader in readers] == [0, 0]
 
 
 @pytest.mark.parametrize(

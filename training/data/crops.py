@@ -96,7 +96,9 @@ def _found(walked: tuple[str, list[str], list[str]]) -> list[str]:
 
 
 def join(*sets: Crops) -> Crops:
-    """The sets one after the other, their people kept apart by name."""
+    """The sets one after the other, their people kept apart by name; a single set as it is."""
+    if len(sets) == 1:
+        return sets[0]
     people = sorted({person for s in sets for person in s.people})
     place = {person: i for i, person in enumerate(people)}
     labels = [
