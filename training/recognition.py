@@ -23,6 +23,7 @@ from training.evaluate.verification import verification
 from training.loop import Run
 from training.losses import cosine_distillation
 from training.machine import Machine
+from training.muon import MuonAndAdamW
 from training.networks.ecacface import IR, MobileFaceNet
 from training.networks.sranet import SRANet
 from training.recipes import DataAbsent, Sources
@@ -34,6 +35,7 @@ __all__ = ["RECIPES", "begin", "embed", "network_of", "prepare", "recipe_of"]
 
 NETWORKS: dict[str, Callable[[Recipe], nn.Module]] = {
     "mobile": lambda r: MobileFaceNet(r.attention, r.embedding),
+    "mobile56": lambda r: MobileFaceNet(r.attention, r.embedding, size=56),  # the ablation's crops
     "ir50": lambda r: IR(50, r.attention, r.embedding, r.style),
     "ir101": lambda r: IR(101, r.attention, r.embedding, r.style),
     "sranet50": lambda r: _sranet(50, r),
@@ -202,7 +204,7 @@ def _classifier(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | 
     )
 
 
-def _optimizer(recipe: Recipe, learns: nn.ModuleDict) -> torch.optim.Optimizer:
+def _optimizer(recipe: Recipe, learns: nn.ModuleDict) -> torch.optim.Optimizer | MuonAndAdamW:
     of_norms = {
         id(parameter)
         for module in learns["network"].modules()
@@ -229,6 +231,9 @@ def _optimizer(recipe: Recipe, learns: nn.ModuleDict) -> torch.optim.Optimizer:
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    if recipe.optimizer == "muon":
+        matrices = {id(p) for p in learnt if p.ndim == 2 or p.shape[2:] == (1, 1)}
+        return MuonAndAdamW(groups, recipe.learning_rate, lambda p: id(p) in matrices)
     return torch.optim.SGD(
         groups, lr=recipe.learning_rate, momentum=0.9, nesterov=recipe.nesterov, fused=True
     )
@@ -247,7 +252,7 @@ def _sranet(depth: int, recipe: Recipe) -> SRANet:
 
 def _check(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | None) -> None:
     for name, value, allowed in (
-        ("optimizer", recipe.optimizer, ("adamw", "sgd")),
+        ("optimizer", recipe.optimizer, ("muon", "adamw", "sgd")),
         ("decays", recipe.decays, ("matrices", "all but norms", "all")),
     ):
         if value not in allowed:

@@ -193,10 +193,10 @@ def test_settings_take_the_place_of_the_recipes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"network": "ir51"}, "network 'ir51' is not one of mobile, ir50"),
+        ({"network": "ir51"}, "network 'ir51' is not one of mobile, mobile56, ir50"),
         ({"attention": "everywhere"}, "'everywhere'"),
         ({"loss": "hinge"}, "hinge"),
-        ({"optimizer": "lion"}, "optimizer 'lion' is not one of adamw, sgd"),
+        ({"optimizer": "lion"}, "optimizer 'lion' is not one of muon, adamw, sgd"),
         ({"decays": "some"}, "decays 'some' is not one of"),
         ({"classification": 0.0}, "nothing to learn from"),
         ({"distillation": 1.0}, "--teacher is not given"),

@@ -19,12 +19,12 @@ class Recipe:
     loss to sample are sharded.Classifier's; the loss of a step is classification times its
     cross-entropy plus distillation times the mean distance 1 - cosine to the teacher's answers.
     teacher_start: the classes' directions begin at the teacher's mean answer for each person.
-    optimizer: adamw, or sgd with momentum 0.9. decays: what weight_decay is for, "matrices" (all
-    but norms, slopes and classes), "all but norms" or "all". classifier_share: the classes' part of
-    the learning rate. The rate rises over warmup_steps, is divided by ten at each of milestones,
-    and falls linearly to zero over the last decay_steps. batch: crops a step, of all ranks
-    together. augmentation: a level of data/augment.py. crops, people: of the training set; what
-    `data`, the paper's, has, and in a run what was found."""
+    optimizer: muon (beside AdamW), adamw, or sgd with momentum 0.9. decays: what weight_decay is
+    for, "matrices" (all but norms, slopes and classes), "all but norms" or "all". classifier_share:
+    the classes' part of the learning rate. The rate rises over warmup_steps, is divided by ten at
+    each of milestones, and falls linearly to zero over the last decay_steps. batch: crops a step,
+    of all ranks together. augmentation: a level of data/augment.py. crops, people: of the training
+    set; what `data`, the paper's, has, and in a run what was found."""
 
     name: str
     network: str = "mobile"
@@ -77,15 +77,15 @@ def ecacface_mobile() -> Recipe:
         classification=0.5 / 64,
         distillation=1.0,
         teacher_start=True,
-        optimizer="adamw",
+        optimizer="muon",
         learning_rate=2.5e-3,
         weight_decay=0.02,
         decays="matrices",
         classifier_share=0.1,
         batch=64,
-        steps=4000,
+        steps=6400,
         warmup_steps=100,
-        decay_steps=1000,
+        decay_steps=2200,
         augmentation="mild",
     )
 
