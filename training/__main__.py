@@ -4,10 +4,10 @@ training/verbs."""
 import argparse
 from pathlib import Path
 
-from training.verbs import evaluate, prepare, report, train
+from training.verbs import evaluate, prepare, report, sizes, train
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = (prepare, train, report, evaluate)
+VERBS = (prepare, train, report, evaluate, sizes)
 
 
 def main() -> None:

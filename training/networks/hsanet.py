@@ -112,8 +112,12 @@ def _convolution(_stage: int, _block: int, hidden: int, stride: int) -> nn.Modul
     return nn.Conv2d(hidden, hidden, 3, stride, 1, bias=False)
 
 
-def _layers(classes: int, width: int, middle: Middle, inner_relu: bool = True) -> nn.Sequential:
-    """ResNet-50 from image to logits; the stride is on a bottleneck's middle."""
+def _layers(
+    classes: int, width: int, middle: Middle, inner_relu: bool = True
+) -> tuple[nn.Sequential, nn.Linear]:
+    """ResNet-50 to its last map's mean (B, 32 width, 1, 1), and the classifier.
+
+    The stride is on a bottleneck's middle."""
     layers = [*conv_norm(3, width, 7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     channels = width
     for stage, blocks in enumerate(BLOCKS, 1):
@@ -123,10 +127,9 @@ def _layers(classes: int, width: int, middle: Middle, inner_relu: bool = True) -
             core = middle(stage, block, hidden, stride)
             layers.append(Bottleneck(channels, hidden, stride, core, inner_relu))
             channels = hidden * EXPANSION
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
-    network = nn.Sequential(*layers, *head)
-    network.apply(_initialise)
-    return network
+    body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
+    body.apply(_initialise)
+    return body, nn.Linear(channels, classes)
 
 
 class ResNet50(nn.Module):
@@ -138,10 +141,10 @@ class ResNet50(nn.Module):
 
     def __init__(self, classes: int = 26, *, width: int = 64) -> None:
         super().__init__()
-        self.layers = _layers(classes, width, _convolution)
+        self.body, self.classify = _layers(classes, width, _convolution)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        return self.layers(images_BCHW)
+        return self.classify(self.body(images_BCHW).flatten(1))
 
 
 class HSANet(nn.Module):
@@ -183,7 +186,7 @@ class HSANet(nn.Module):
             options = {"identity": identity, "heads": heads, "scale": scale}
             return Hybrid(hidden, stride, side, **options)
 
-        self.layers = _layers(classes, width, middle, inner_relu)
+        self.body, self.classify = _layers(classes, width, middle, inner_relu)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         if images_BCHW.shape[2:] != (self.size, self.size):
@@ -192,7 +195,7 @@ class HSANet(nn.Module):
                 f"images are {h} x {w}; this HSANet's positions are those of {self.size} x "
                 f"{self.size} (build it with size=)"
             )
-        return self.layers(images_BCHW)
+        return self.classify(self.body(images_BCHW).flatten(1))
 
 
 def _initialise(module: nn.Module) -> None:
