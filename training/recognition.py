@@ -5,6 +5,7 @@ B crops of a batch, N of a set, D embedding width, C people."""
 
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,9 @@ def prepare(recipe: Recipe, sources: Sources, machine: Machine) -> Run:
     Raises DataAbsent where the training set or the teacher is not there, ValueError for data that
     do not fit together."""
     with ranks.first():
-        crops = _training_set(recipe, sources)
-        teacher = _answers(recipe, sources, crops) if recipe.distillation else None
+        sets = _training_sets(recipe, sources)
+        crops = sets[0] if len(sets) == 1 else join(*sets)
+        teacher = _answers(recipe, sources, sets) if recipe.distillation else None
         validation = _validation_set(recipe, sources)
     run = begin(recipe, crops, teacher, validation, machine)
     run.facts["train"] = [str(path) for path in sources.train]
@@ -271,12 +273,12 @@ def _check(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | None)
         )
 
 
-def _training_set(recipe: Recipe, sources: Sources) -> Crops:
-    paths, people = sources.train, sources.data / "identities"
+def _training_sets(recipe: Recipe, sources: Sources) -> list[Crops]:
+    paths = sources.train
     if not paths and not recipe.data:
-        paths = tuple(people / f"{name}.csv" for name in ("train", "unlabelled"))
         # A teacher can say something of a crop without a name; labels cannot.
-        paths = paths if recipe.distillation else paths[:1]
+        parts = ("train", "unlabelled") if recipe.distillation else ("train",)
+        paths = tuple(sources.data / "identities" / f"{part}.csv" for part in parts)
     absent = [path for path in paths if not path.exists()]
     wanted = f"{recipe.data or 'a set of crops'} ({_counts(recipe.crops, recipe.people)})"
     if absent or not paths:
@@ -285,18 +287,18 @@ def _training_set(recipe: Recipe, sources: Sources) -> Crops:
             f"{recipe.name}: expected {wanted} as .rec, folder or csv beside its zip; found {found}"
         )
     sets = [read_set(path, sources.cache) for path in paths]
-    crops = sets[0] if len(sets) == 1 else join(*sets)
     if ranks.rank() == 0:
+        people = len({person for crops in sets for person in crops.people})
         expected = f"; {wanted} is the paper's" if recipe.data else ""
-        print(f"{recipe.name}: found {_counts(len(crops), len(crops.people))}{expected}")
-    return crops
+        print(f"{recipe.name}: found {_counts(sum(map(len, sets)), people)}{expected}")
+    return sets
 
 
 def _counts(crops: int, people: int) -> str:
     return f"{crops:,} crops of {people:,} people" if crops else "any number"
 
 
-def _answers(recipe: Recipe, sources: Sources, crops: Crops) -> NDArray[np.float32]:
+def _answers(recipe: Recipe, sources: Sources, sets: list[Crops]) -> NDArray[np.float32]:
     path = sources.teacher or sources.data / "teacher" / "teacher.onnx"
     if not path.exists():
         raise DataAbsent(
@@ -305,7 +307,9 @@ def _answers(recipe: Recipe, sources: Sources, crops: Crops) -> NDArray[np.float
     if path.suffix == ".npy":
         stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
         return stored
-    return teacher_embeddings(path, crops.pixels_NHWC, sources.cache, threads=sources.threads)
+    # Set by set, so that what a teacher said of one is found again beside another.
+    ask = partial(teacher_embeddings, path, cache=sources.cache, threads=sources.threads)
+    return np.concatenate([ask(crops.pixels_NHWC) for crops in sets])
 
 
 def _validation_set(recipe: Recipe, sources: Sources) -> Crops | PairSet | None:

@@ -17,9 +17,17 @@ from training.data.batches import Batch
 from training.losses import cosine_distillation
 from training.machine import Machine, this_machine
 from training.networks.ecacface import MobileFaceNet
-from training.recipes import with_settings
+from training.recipes import Sources, with_settings
 from training.recipes.recognition import RECIPES, ecacface_mobile, sranet50_casia, tiny
-from training.recognition import as_input, begin, embed, network_of, rate, recipe_of
+from training.recognition import (
+    as_input,
+    begin,
+    embed,
+    network_of,
+    prepare,
+    rate,
+    recipe_of,
+)
 
 CROPS = drawn_crops()
 CPU = Machine(torch.device("cpu"))
@@ -237,6 +245,24 @@ def test_one_command_trains_from_labels_and_stored_answers_and_keeps_what_it_was
     network.load_state_dict(load_file(tmp_path / "runs" / "mine" / "network.safetensors"))
     assert "mine: found 12 crops of 3 people" in capsys.readouterr().out
     assert (tmp_path / "runs" / "mine" / "best.safetensors").exists()
+
+
+def test_a_teacher_is_asked_set_by_set_so_that_each_sets_answers_are_found_again(
+    monkeypatch, tmp_path
+):
+    asked = []
+
+    def told(graph, pixels, **_):
+        asked.append((graph.name, len(pixels)))
+        return np.full((len(pixels), 512), len(asked), np.float32)
+
+    monkeypatch.setattr("training.recognition.teacher_embeddings", told)
+    paths = tuple(write_set(drawn_crops(each=n), tmp_path, f"set{n}") for n in (2, 3))
+    (tmp_path / "t.onnx").touch()
+    sources = Sources(tmp_path, tmp_path / "cache", paths, teacher=tmp_path / "t.onnx")
+    run = prepare(replace(SMALL, distillation=1.0), sources, CPU)
+    assert asked == [("t.onnx", 6), ("t.onnx", 9)]
+    assert (run.recipe.crops, run.recipe.people) == (15, 3)
 
 
 def test_licensed_data_that_are_absent_end_the_command_with_2_found_and_expected(
