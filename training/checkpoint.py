@@ -162,7 +162,7 @@ def _part_of(path: Path, step: int | str) -> Path:
 def _load(path: Path) -> dict[str, Any]:
     try:
         kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is no checkpoint: {_first_lines(error)}") from error
     if "learns" not in kept:
         raise ValueError(f"{path} was left by an earlier form of the loop; --warm takes weights")

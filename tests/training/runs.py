@@ -117,6 +117,21 @@ def _killed_in_saving(folder: Path, call: int) -> None:
     train(small_run(), folder, save_every_s=0)
 
 
+def _killed_in_writing(folder: Path, file: int) -> None:
+    """When half of a checkpoint is written."""
+    files: list[int] = []
+    real = torch.save
+
+    def half(state: object, path: Path) -> None:
+        real(state, path)
+        if len(files) == file:
+            os.truncate(path, path.stat().st_size // 2)
+        _kill(file, files)
+
+    torch.save = half
+    train(small_run(), folder, save_every_s=0)
+
+
 def _without_room(folder: Path) -> None:
     """The disk is full, from the fourth step on, for any file over 30 kB."""
 
@@ -135,6 +150,7 @@ def main(folder: Path) -> None:
     whole = state_of(folder / "whole")
     moments = [(f"step {n}", _killed_in_step, n) for n in range(1, 6)]
     moments += [(f"saving, call {n}", _killed_in_saving, n) for n in range(0, 14)]
+    moments += [(f"writing, file {n}", _killed_in_writing, n) for n in range(5)]
     for name, killed, moment in moments:
         place = folder / name.replace(" ", "-")
         ended = _in_a_child(lambda k=killed, p=place, m=moment: k(p, m))

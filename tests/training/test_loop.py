@@ -46,6 +46,7 @@ def test_a_run_killed_in_any_step_ends_in_the_very_same_state(killed):
 
 def test_a_run_killed_while_it_saves_ends_in_the_very_same_state(killed):
     assert re.findall(r"^saving, call \d+: (.*)$", killed, re.M) == ["the same"] * 14
+    assert re.findall(r"^writing, file \d: (.*)$", killed, re.M) == ["the same"] * 5
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint_and_names_the_file(killed):
@@ -104,6 +105,11 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_the_fields_that_differ(tmp
 
 def test_what_is_no_checkpoint_is_refused_by_name(tmp_path):
     (tmp_path / "last.pt").write_bytes(b"\0" * 1000)
+    with pytest.raises(ValueError, match=r"last\.pt is no checkpoint"):
+        train(small_run(), tmp_path)
+    train(small_run(), tmp_path / "whole")
+    whole = (tmp_path / "whole" / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"last\.pt is no checkpoint"):
         train(small_run(), tmp_path)
     torch.save({"network": {}, "recipe": {}}, tmp_path / "last.pt")
