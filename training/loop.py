@@ -40,7 +40,9 @@ class Run:
     batches: (step, batch) for start <= step < stop, from (seed, step) alone: this rank's part.
     validate: named figures of the network, or none; leaves its mode as it was. best: the one of
     them by which best.safetensors is chosen, highest is best.
-    clip: the norm that the network's gradient is cut to. facts: more for the log's first row."""
+    clip: the norm that the network's gradient is cut to. facts: more for the log's first row.
+    kept: what is kept in the network's place, an average of it. then: puts together the run that
+    goes on from this one's best network, where a recipe has two stages."""
 
     recipe: Any
     learns: nn.ModuleDict
@@ -53,6 +55,8 @@ class Run:
     clip: float | None = None
     validate_every: int = 500
     facts: dict[str, Any] = field(default_factory=dict)
+    kept: nn.Module | None = None
+    then: Callable[[], "Run"] | None = None
 
 
 def train(
@@ -156,7 +160,8 @@ def _best(found: dict[str, float], earlier: Validations, name: str) -> bool:
 def _keep(run: Run, progress: Progress, path: Path) -> None:
     if ranks.rank() == 0:
         this = {**asdict(run.recipe), "steps": progress.step}
-        keep_network(path, run.learns["network"], [*progress.rounds, this])
+        kept = run.learns["network"] if run.kept is None else run.kept
+        keep_network(path, kept, [*progress.rounds, this])
 
 
 def _means(figures: list[dict[str, float]]) -> dict[str, float]:

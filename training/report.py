@@ -23,6 +23,9 @@ TITLES = {
     "distance": "1 - cosine to the teacher's answer",
     "margin": "CurricularFace's cross-entropy / s",
     "cross_entropy": "cross-entropy over people",
+    "train_accuracy": "training: accuracy",
+    "epoch_accuracy": "training: accuracy over the epoch",
+    "train_cross_entropy": "training: cross-entropy of the last zone",
     "images_a_s": "images/s",
     "equal_error_rate": "validation: equal error rate",
     "tar_at_far_1e2": "validation: TAR at FAR 1e-2",
@@ -52,16 +55,20 @@ class Round:
 
 
 def report(source: Path, out: Path) -> None:
-    """Writes the page of a run: HTML with its pictures inside, or Markdown with one PNG beside.
+    """Writes the page of a run: HTML with its picture inside, Markdown with a PNG beside, or the
+    PNG alone, for another page to show.
 
-    source: a run's folder or a log.jsonl. out: PAGE.html or PAGE.md. Raises FileNotFoundError
+    source: a run's folder or a log.jsonl. out: PAGE.html, .md or .png. Raises FileNotFoundError
     without a log, ValueError for a line that is no row (naming it) and for another kind of page."""
     log = source / "log.jsonl" if source.is_dir() else source
     rounds = read_log(log)
-    if out.suffix not in (".html", ".md"):
-        raise ValueError(f"{out}: a page is .html, or .md with its picture beside")
+    if out.suffix not in (".html", ".md", ".png"):
+        raise ValueError(f"{out}: a page is .html, .md with its picture beside, or .png alone")
     out.parent.mkdir(parents=True, exist_ok=True)
     picture = draw(rounds)
+    if out.suffix == ".png":
+        out.write_bytes(picture)
+        return
     title = rounds[-1].opening.get("recipe", {}).get("name", source.stem)
     if out.suffix == ".md":
         beside = out.with_suffix(".png")
@@ -162,7 +169,7 @@ def draw(rounds: list[Round]) -> bytes:
     for axes in list(grid.flat)[len(curves) :]:
         axes.set_axis_off()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
     pyplot.close(figure)
     return buffer.getvalue()
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from training import ranks, recognition
+from training import attributes, closed_set, expression, ranks, recognition
 from training.loop import train
 from training.machine import STEPS, this_machine
 from training.recipes import DataAbsent, Sources, with_settings
 from training.verbs import Verbs
 
-TASKS = (recognition,)  # each has RECIPES and `prepare`
+TASKS = (recognition, expression, attributes, closed_set)  # each has RECIPES and `prepare`
 SHIPPED = "ecacface-mobile"
 
 
@@ -61,7 +61,11 @@ def run(a: argparse.Namespace) -> None:
     sources = Sources(a.data, a.runs / "cache", tuple(a.train), a.validation, a.teacher, a.threads)
     machine = this_machine(a.device, step=a.step, bfloat16=a.bfloat16)
     try:
-        train(task.prepare(recipe, sources, machine), a.runs / recipe.name, warm=a.warm)
+        begun, warm = task.prepare(recipe, sources, machine), a.warm
+        while begun:
+            folder = a.runs / begun.recipe.name
+            train(begun, folder, warm=warm)
+            begun, warm = begun.then and begun.then(), folder / "best.safetensors"
     except DataAbsent as absent:
         print(f"python -m training: {absent}", file=sys.stderr)
         raise SystemExit(2) from absent
