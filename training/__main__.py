@@ -4,10 +4,10 @@ training/verbs."""
 import argparse
 from pathlib import Path
 
-from training.verbs import evaluate, prepare, report, sizes, train
+from training.verbs import ablation, evaluate, prepare, report, sizes, surgery, train
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = (prepare, train, report, evaluate, sizes)
+VERBS = (prepare, train, report, evaluate, sizes, ablation, surgery)
 
 
 def main() -> None:

@@ -157,6 +157,55 @@ def draw_calibration(calibration: Mapping[str, Any], out: Path) -> None:
         axes.grid(alpha=0.3)
 
 
+def draw_arms(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], tuple[float, float, float]]]],
+    title: str,
+    out: Path,
+) -> None:
+    """What the arms of an experiment reach: {panel: {arm: (values, (mean, low, high))}}.
+
+    A dot a value, a bar for the interval (none where it is NaN), a stroke for the mean."""
+    arms = list(next(iter(panels.values())))
+    size = (4.6 * len(panels) + 1.2, 0.42 * len(arms) + 1.3)
+    figure, grid = pyplot.subplots(
+        1, len(panels), figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
+    for axes, (name, found) in zip(grid.flat, panels.items(), strict=True):
+        for row, (values, (mean, low, high)) in enumerate(found.values()):
+            axes.plot([low, high], [row, row], color="#9dbbd8", linewidth=7, solid_capstyle="butt")
+            axes.plot([mean], [row], marker="|", color="#1f5c99", markersize=15)
+            axes.plot(values, [row] * len(values), "o", color="#1f5c99", markersize=4)
+        axes.set_title(name, fontsize=10)
+        axes.set_yticks(range(len(arms)), arms)
+        axes.grid(alpha=0.3)
+    grid.flat[0].invert_yaxis()
+    figure.supxlabel(title, fontsize=9)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_epochs(panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], out: Path) -> None:
+    """A figure epoch by epoch: {panel: {name: a row a run}}; thin lines are the runs, a thick one
+    their mean."""
+    size = (5.2 * len(panels), 3.8)
+    figure, grid = pyplot.subplots(
+        1, len(panels), figsize=size, layout="constrained", squeeze=False
+    )
+    for axes, (title, found) in zip(grid.flat, panels.items(), strict=True):
+        for k, (name, runs) in enumerate(found.items()):
+            epochs = np.arange(1, len(runs[0]) + 1)
+            for run in runs:
+                axes.plot(epochs, run, color=f"C{k}", alpha=0.3, linewidth=0.8)
+            axes.plot(epochs, np.mean(runs, axis=0), color=f"C{k}", linewidth=2, label=name)
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize=8)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)
+
+
 def _shown(columns: Iterable[NDArray[np.float64]]) -> tuple[float, float]:
     """The part of a normal-deviate axis from the lowest rate that was seen, or 0.1 %, to 97 %."""
     low = min(1e-3, *(rates[rates > 0].min(initial=1) for rates in columns))

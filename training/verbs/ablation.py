@@ -1,0 +1,60 @@
+"""python -m training ablation: every arm's run with every seed, and the page of those finished."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from training.experiments.ablation import STEPS, arms, name_of, read_data, run_arm
+from training.experiments.ablation_page import write_page
+from training.experiments.runs import FIGURES, gather
+from training.machine import this_machine
+from training.recipes import DataAbsent
+from training.verbs import Verbs
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablation.md"
+
+
+def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
+    verb = verbs.add_parser(
+        "ablation",
+        parents=[places],
+        help="attentions and losses compared; goes on where it stopped",
+    )
+    verb.set_defaults(call=run)
+    verb.add_argument("--seeds", type=int, default=3)
+    verb.add_argument("--steps", type=int, default=STEPS, help=f"of each run; {STEPS} unless given")
+    verb.add_argument("--full", action="store_true", help="every attention with every loss")
+    verb.add_argument("--page", action="store_true", help="write the page alone; train nothing")
+    verb.add_argument("--out", type=Path, help="docs/ablation.md, unless --steps is another")
+
+
+def run(a: argparse.Namespace) -> None:
+    """The seeds one after the other, so that what is finished can always be compared."""
+    folder = a.runs / "ablation" / f"steps-{a.steps}"
+    page = a.out or (PAGE if a.steps == STEPS else folder / PAGE.name)
+    planned = arms(full=a.full)
+    to_do = [
+        (arm, seed)
+        for seed in range(1, a.seeds + 1)
+        for arm in planned
+        if not (folder / name_of(arm, seed) / FIGURES).exists()
+    ]
+    if a.page or not to_do:
+        write_page(gather(folder), planned, a.seeds, page)
+        return
+    torch.set_num_threads(a.threads)
+    torch.set_flush_denormal(True)
+    try:
+        data, machine = read_data(a.data, a.runs / "cache"), this_machine("cpu")
+        for done, (arm, seed) in enumerate(to_do, 1):
+            print(f"run {done} of {len(to_do)}: {name_of(arm, seed)}", flush=True)
+            run_arm(arm, seed, a.steps, data, folder, machine)
+            write_page(gather(folder), planned, a.seeds, page)
+    except DataAbsent as absent:
+        print(f"python -m training: {absent}", file=sys.stderr)
+        raise SystemExit(2) from absent
+    except KeyboardInterrupt as stopped:
+        print(f"\nstopped: {stopped}", file=sys.stderr)
+        raise SystemExit(130) from stopped
