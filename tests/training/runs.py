@@ -71,12 +71,19 @@ def small_run(
 
 
 def state_of(folder: Path) -> dict[str, object]:
-    """All that a checkpoint holds, flat."""
-    kept = torch.load(folder / "last.pt", weights_only=True)
-    flat = {f"learns.{name}": tensor for name, tensor in kept["learns"].items()}
-    for place, values in kept["optimizer"]["state"].items():
-        flat |= {f"optimizer.{place}.{name}": value for name, value in values.items()}
-    return flat | {name: kept[name] for name in ("step", "validations", "recipe")}
+    """All that a checkpoint holds, flat: a name from the outermost key to the innermost."""
+    flat: dict[str, object] = {}
+
+    def lay_out(name: str, value: object) -> None:
+        if isinstance(value, dict | list):
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, one in inner:
+                lay_out(f"{name}.{key}".strip("."), one)
+        else:
+            flat[name] = value
+
+    lay_out("", torch.load(folder / "last.pt", weights_only=True))
+    return flat
 
 
 def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:

@@ -1,6 +1,8 @@
 """Recipes of recognition: the papers' settings, one command each, and clear words where one cannot
 run."""
 
+import os
+import signal
 import sys
 from dataclasses import asdict, replace
 
@@ -10,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.crops import drawn_crops, write_set
+from tests.training.runs import differences, state_of
 from training import ranks
 from training.__main__ import main
 from training.checkpoint import rounds_of
 from training.data.batches import Batch
+from training.loop import train
 from training.losses import cosine_distillation
 from training.machine import Machine, this_machine
 from training.networks.ecacface import MobileFaceNet
@@ -263,6 +267,27 @@ def test_a_teacher_is_asked_set_by_set_so_that_each_sets_answers_are_found_again
     run = prepare(replace(SMALL, distillation=1.0), sources, CPU)
     assert asked == [("t.onnx", 6), ("t.onnx", 9)]
     assert (run.recipe.crops, run.recipe.people) == (15, 3)
+
+
+def test_a_recipes_run_stopped_and_gone_on_with_ends_in_the_very_same_state(tmp_path):
+    recipe = replace(SMALL, steps=3, decay_steps=1, sample=0.5, distillation=1.0, optimizer="muon")
+
+    def run(stop=None):
+        begun = begin(recipe, CROPS, answers(), None, CPU)
+        losses, steps = begun.losses, iter(range(9))
+        begun.losses = lambda batch: (
+            next(steps) == stop and os.kill(os.getpid(), signal.SIGTERM),
+            losses(batch),
+        )[1]
+        return begun
+
+    train(run(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(run(stop=1), tmp_path / "stopped")
+    train(run(), tmp_path / "stopped")
+    whole = state_of(tmp_path / "whole")
+    assert not differences(whole, state_of(tmp_path / "stopped"))
+    assert whole["learns.classifier.step"] == 3
 
 
 def test_licensed_data_that_are_absent_end_the_command_with_2_found_and_expected(

@@ -32,6 +32,8 @@ def test_markdown_has_its_picture_beside(tmp_path):
     report(tmp_path / "run", tmp_path / "pages" / "run.md")
     assert "![Curves of the run](run.png)" in (tmp_path / "pages" / "run.md").read_text()
     assert (tmp_path / "pages" / "run.png").read_bytes().startswith(PNG)
+    report(tmp_path / "run", tmp_path / "alone.png")
+    assert (tmp_path / "alone.png").read_bytes().startswith(PNG)
 
 
 def test_rounds_one_after_the_other_are_told_apart_and_a_repeated_step_counts_once(tmp_path):

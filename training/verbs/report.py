@@ -11,7 +11,9 @@ def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("report", help="a run's curves, recipe and speed as a page")
     verb.set_defaults(call=run)
     verb.add_argument("source", type=Path, help="a run's folder, or a log.jsonl")
-    verb.add_argument("--out", type=Path, required=True, help="PAGE.html, or PAGE.md and PAGE.png")
+    verb.add_argument(
+        "--out", type=Path, required=True, help="PAGE.html, PAGE.md (and .png), PAGE.png"
+    )
 
 
 def run(a: argparse.Namespace) -> None:
