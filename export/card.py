@@ -5,19 +5,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+FOR_MACHINES = ("golden", "curve", "tail")  # shown nowhere
+PICTURE = "calibration.png"  # what stands in the place of a calibration's curve
+
 
 def card(manifest: Mapping[str, Any]) -> str:
     """The page of a manifest, Markdown: a title, its facts as a table, its parts as sections.
 
-    A value that is a mapping of mappings becomes a table with a row each; a mapping, a table of two
-    columns; a list of texts, a list; anything else, a row of the facts. Golden inputs and outputs
+    A value that is a mapping of mappings, or a list of them, becomes a table with a row each; a
+    mapping, a table of two columns, and its inner mappings sections of their own; a list of texts,
+    a list; anything else, a row of the facts. Golden inputs and outputs and the points of curves
     are for machines and are left out. `summary`, where there is one, opens the page.
     """
     facts = {key: value for key, value in manifest.items() if _is_fact(key, value)}
     parts = [f"# {manifest['name']}", manifest.get("summary", ""), _pairs(facts)]
     for key, value in manifest.items():
-        if key not in facts and key not in ("name", "summary", "golden") and value:
-            parts += [f"## {_title(key)}", _section(value)]
+        if key not in facts and key not in ("name", "summary", *FOR_MACHINES) and value:
+            parts += [f"## {_title(key)}", *_section(value)]
     parts.append("Generated from manifest.json; change that, or what made it, and generate again.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -39,24 +43,35 @@ def git_revision(*made_by: str) -> str:
 
 
 def _is_fact(key: str, value: Any) -> bool:
-    return key not in ("name", "summary", "golden") and not isinstance(value, (Mapping, list))
+    return key not in ("name", "summary", *FOR_MACHINES) and not isinstance(value, (Mapping, list))
 
 
-def _section(value: Any) -> str:
-    if isinstance(value, Mapping):
-        rows = list(value.values())
-        if all(isinstance(row, Mapping) for row in rows):
-            return _rows(value)
-        return _pairs(value)
-    return "\n".join(f"- {_text(entry)}" for entry in value)
+def _section(value: Any) -> list[str]:
+    if not isinstance(value, Mapping):
+        if all(isinstance(entry, Mapping) for entry in value):
+            return [_rows({str(i): row for i, row in enumerate(value, 1)}, named=False)]
+        return ["\n".join(f"- {_text(entry)}" for entry in value)]
+    shown = {key: entry for key, entry in value.items() if key not in FOR_MACHINES}
+    if all(isinstance(entry, Mapping) for entry in shown.values()):
+        return [_rows(shown)]
+    inner = {key: entry for key, entry in shown.items() if _is_table(entry)}
+    parts = [_pairs({key: entry for key, entry in shown.items() if key not in inner})]
+    for key, entry in inner.items():
+        parts += [f"### {_title(key)}", *_section(entry)]
+    return [*parts, f"![FMR and FNMR by threshold]({PICTURE})"] if "curve" in value else parts
 
 
-def _rows(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    columns = list(dict.fromkeys(c for row in rows.values() for c in row if c != "golden"))
-    head = ["", *(_title(column) for column in columns)]
-    return _table(
-        head, [[key, *(_text(row.get(c, "")) for c in columns)] for key, row in rows.items()]
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and bool(value) and all(isinstance(e, Mapping) for e in value)
     )
+
+
+def _rows(rows: Mapping[str, Mapping[str, Any]], *, named: bool = True) -> str:
+    columns = list(dict.fromkeys(c for row in rows.values() for c in row if c not in FOR_MACHINES))
+    head = ["", *(_title(column) for column in columns)]
+    lines = [[key, *(_text(row.get(c, "")) for c in columns)] for key, row in rows.items()]
+    return _table(head[not named :], [line[not named :] for line in lines])
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:

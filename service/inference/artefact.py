@@ -6,6 +6,7 @@ manifest.json and CARD.md. The manifest:
     name, task         "ecacface-mobile", one of the tasks of SIGNATURES
     space              the id of the embedding space; recognition alone
     licence, data, teacher, metrics, calibration, opset, revision     for people and /models
+    classes            the names of the scores, in their order; expression and attributes alone
     sha256             of the graph's file, in hex
     input, outputs     {name: {"dtype": "uint8", "shape": ["n", 112, 112, 3]}}
     golden             {"input": {name: TENSOR}, "outputs": {name: TENSOR}}
@@ -34,18 +35,23 @@ Array = NDArray[Any]
 Tensor = Mapping[str, Any]
 EMBEDDING_COSINE: Final = 0.9999
 SCORE_DIFFERENCE: Final = 1e-3
+SUM_OF_SCORES: Final = 1e-3
 UNIT_LENGTH: Final = 1e-3
+
+
+Shape = tuple[int | str | None, ...]
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a task's graph takes and gives: tensors by name, a free dimension as None."""
+    """What a task's graph takes and gives: tensors by name, a free dimension as None, one that each
+    graph fixes for itself as a letter (the same size wherever the letter stands)."""
 
-    input: dict[str, tuple[str, tuple[int | None, ...]]]
-    outputs: dict[str, tuple[str, tuple[int | None, ...]]]
+    input: dict[str, tuple[str, Shape]]
+    outputs: dict[str, tuple[str, Shape]]
 
 
-def _network(side: int | None, **outputs: tuple[int | None, ...]) -> Signature:
+def _network(side: int | None, **outputs: Shape) -> Signature:
     return Signature(
         input={"pixels": ("float32", (None, 3, side, side))},
         outputs={name: ("float32", shape) for name, shape in outputs.items()},
@@ -59,12 +65,27 @@ SIGNATURES: Final[dict[str, dict[str, Signature]]] = {
             outputs={"embeddings": ("float32", (None, 512))},
         )
     },
+    "expression": {
+        "model": Signature(
+            input={"crops": ("uint8", (None, "S", "S", 3))},
+            outputs={"scores": ("float32", (None, 8))},
+        )
+    },
+    "attributes": {
+        "model": Signature(
+            input={"crops": ("uint8", (None, 136, 112, 3))},
+            outputs={"scores": ("float32", (None, 40))},
+        )
+    },
     "detection": {
         "pnet": _network(None, scores=(None, None, None), offsets=(None, 4, None, None)),
         "rnet": _network(24, scores=(None,), offsets=(None, 4)),
         "onet": _network(48, scores=(None,), offsets=(None, 4), landmarks=(None, 10)),
     },
 }
+
+
+CLASSIFIERS: Final = ("expression", "attributes")  # tasks whose scores bear names
 
 
 @dataclass(frozen=True)
@@ -154,7 +175,21 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise _Refused(f"manifest.json lacks {', '.join(wrong)}")
     if manifest["task"] not in SIGNATURES:
         raise _Refused(f"its task is {manifest['task']!r}, not one of {', '.join(SIGNATURES)}")
+    if manifest["task"] in CLASSIFIERS:
+        _keep_classes(manifest)
     return manifest
+
+
+def _keep_classes(manifest: Mapping[str, Any]) -> None:
+    [(_, shape)] = SIGNATURES[manifest["task"]]["model"].outputs.values()
+    classes = manifest.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(c, str) and c for c in classes):
+        raise _Refused("manifest.json lacks classes, the names of the scores")
+    if len(set(classes)) != len(classes) or len(classes) != shape[1]:
+        raise _Refused(
+            f"manifest.json names {len(classes)} classes, {len(set(classes))} of them different; "
+            f"the graph gives {shape[1]} scores"
+        )
 
 
 def _entries(manifest: dict[str, Any], task: str) -> dict[str, Any]:
@@ -208,9 +243,14 @@ def _keep_contract(
             raise _Refused(f"{name} has the {side} {dict(has)}, the manifest says {entry[side]}")
 
 
-def _fits(tensor: Tensor, dtype: str, shape: tuple[int | None, ...]) -> bool:
-    free = tuple(size if isinstance(size, int) else None for size in tensor["shape"])
-    return tensor["dtype"] == dtype and free == shape
+def _fits(tensor: Tensor, dtype: str, shape: Shape) -> bool:
+    found = [size if isinstance(size, int) else None for size in tensor["shape"]]
+    if tensor["dtype"] != dtype or len(found) != len(shape):
+        return False
+    chosen = {letter: found[i] for i, letter in enumerate(shape) if isinstance(letter, str)}
+    return None not in chosen.values() and found == [
+        chosen[size] if isinstance(size, str) else size for size in shape
+    ]
 
 
 def _keep_golden(name: str, session: Session, golden: Mapping[str, Any], task: str) -> None:
@@ -247,6 +287,10 @@ def _is_batch(batch: Array, tensor: Tensor) -> bool:
 
 def _keep_near(what: str, got: Array, wanted: Array, task: str) -> None:
     wanted = wanted[: len(got)]
+    if task in CLASSIFIERS and not ((got >= 0) & (got <= 1)).all():
+        raise _Refused(f"{what}: a score is outside [0, 1]")
+    if task == "expression" and not np.abs(got.sum(axis=1) - 1).max() <= SUM_OF_SCORES:
+        raise _Refused(f"{what}: the scores of a face do not sum to 1")
     if task == "recognition":
         length = float(np.abs(np.linalg.norm(got, axis=1) - 1).max())
         if not length <= UNIT_LENGTH:

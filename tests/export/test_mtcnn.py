@@ -111,6 +111,11 @@ def test_card_shows_facts_tables_and_lists_but_no_golden_arrays():
             "metrics": {"lfw_accuracy": 0.95, "interval": [0.94, 0.96]},
             "graphs": {"a": {"file": "a.onnx", "golden": {"base64": "AAAA"}}},
             "golden": {"base64": "BBBB"},
+            "calibration": {
+                "people": 7,
+                "curve": {"fmr": [0.25]},
+                "thresholds": [{"target_fmr": 0.01, "similarity": 0.4}],
+            },
         }
     )
     assert page.startswith("# net\n\nSays what.\n")
@@ -119,6 +124,10 @@ def test_card_shows_facts_tables_and_lists_but_no_golden_arrays():
     assert "| lfw accuracy | 0.95 |" in page
     assert "| interval | 0.94, 0.96 |" in page
     assert "| a | a.onnx |" in page
+    assert "| people | 7 |" in page
+    assert "### thresholds\n\n| target fmr | similarity |\n| --- | --- |\n| 0.01 | 0.4 |" in page
+    assert "0.25" not in page
+    assert "(calibration.png)" in page
     assert "AAAA" not in page
     assert "BBBB" not in page
 

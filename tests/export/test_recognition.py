@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from export.recognition import read_weights, recognition_graph, write_card, write_graph
+from export.check import faults
+from export.recognition import read_weights, write_card, write_graph
 from service.calibration.measure import measure_calibration
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
-from tests.training.crops import drawn_crops
+from tests.export.networks import answer, as_trained
+from tests.training.crops import drawn_crops, write_set
 from training.checkpoint import keep_network
 from training.networks.ecacface import MobileFaceNet
 from training.recipes.recognition import ecacface_mobile
@@ -21,14 +23,20 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def network():
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "network.safetensors"
-    network = MobileFaceNet()
+    network = MobileFaceNet("none")
     for module in network.modules():
         if isinstance(module, torch.nn.PReLU):
             torch.nn.init.uniform_(module.weight, -0.5, 0.5)
-    keep_network(path, network, [{**asdict(ecacface_mobile()), "steps": 7}])
+    return as_trained(network, CROPS, scale=128)
+
+
+@pytest.fixture(scope="module")
+def weights(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "network.safetensors"
+    recipe = replace(ecacface_mobile(), attention="none", pixel_scale=128.0, steps=7)
+    keep_network(path, network, [asdict(recipe)])
     return path
 
 
@@ -36,7 +44,8 @@ def weights(tmp_path_factory):
 def folder(weights, tmp_path_factory):
     """The artefact, with figures of made-up embeddings in the place of measured ones."""
     folder = tmp_path_factory.mktemp("artefact")
-    write_graph(weights, folder, CROPS)
+    crops = write_set(drawn_crops(people=4, each=4), tmp_path_factory.mktemp("crops"))
+    write_graph(weights, folder, crops)
     rng = np.random.default_rng(0)
     made_up = rng.normal(size=(40, 1, 8)) + rng.normal(size=(40, 4, 8))
     made_up = (made_up / np.linalg.norm(made_up, axis=2, keepdims=True)).reshape(160, 8)
@@ -47,6 +56,7 @@ def folder(weights, tmp_path_factory):
         "lfw_failing_pairs": ["mated 0.100: Ada_0001, Ada_0002"],
     }
     write_card(weights, folder, figures)
+    (folder / "calibration.png").write_bytes(b"a picture")
     return folder
 
 
@@ -56,11 +66,15 @@ def _sha256(path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_artefact_is_accepted_by_the_service_and_gives_unit_embeddings(folder):
+def test_the_artefact_gives_the_networks_unit_embeddings_of_the_pixels_it_was_trained_on(
+    folder, network
+):
     artefact = load_artefact(folder)
     [embeddings] = artefact.graphs["model"].run(CROPS)
+    wanted = torch.nn.functional.normalize(answer(network, CROPS, scale=128))
     assert artefact.space == "ecacface-mobile/1"
-    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(embeddings, wanted, atol=1e-4)
+    assert faults(folder) == []
 
 
 def test_the_card_tells_what_the_manifest_holds(folder):
@@ -104,18 +118,13 @@ def test_weights_of_a_round_before_recipes_named_their_network_are_still_read(tm
     assert rounds[0]["name"] == "old"
 
 
-def test_a_network_trained_on_other_pixels_than_the_graph_gives_is_refused(tmp_path):
-    kept, recipe = tmp_path / "network.safetensors", ecacface_mobile()
-    keep_network(kept, MobileFaceNet(), [asdict(replace(recipe, pixel_scale=128.0))])
-    with pytest.raises(ValueError, match=r"trained on \(p - 127.5\) / 128; the graph divides by"):
-        read_weights(kept)
-
-
-def test_a_network_whose_rows_see_each_other_is_never_exported():
-    class Mixing(torch.nn.Module):
-        def forward(self, x):
-            pooled = x.mean((2, 3))
-            return torch.cat([pooled, pooled - pooled.mean(0)], 1)
-
-    with pytest.raises(ValueError, match=r"cosine|rows"):
-        recognition_graph(Mixing(), CROPS)
+def test_weights_of_another_recipe_need_their_facts_said(network, folder, tmp_path):
+    kept = tmp_path / "network.safetensors"
+    keep_network(
+        kept, network, [{**asdict(ecacface_mobile()), "attention": "none", "name": "mine"}]
+    )
+    figures = dict.fromkeys(("sha256", "metrics", "calibration", "lfw_failing_pairs"))
+    with pytest.raises(ValueError, match=r"trained by mine: say its facts \(--facts\)"):
+        write_card(kept, folder, figures)
+    with pytest.raises(ValueError, match="figures lack metrics"):
+        write_card(kept, folder, {key: None for key in figures if key != "metrics"})

@@ -1,0 +1,147 @@
+"""An artefact's folder: the graph first; then, of figures measured on it, manifest and card.
+
+Recognition, expression and attributes are exported in the same two steps, with the evaluation of
+the graph between them: a card's figures were measured on the graph that it describes, and on no
+other. What is written is whole or not written at all.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from export.card import card, git_revision
+from export.graph import OPSET, temperature_of
+from service.errors import ArtefactError
+from service.inference.artefact import describe_graph, load_artefact
+from service.inference.session import open_session
+from training.checkpoint import write
+
+NEEDED_FACTS = ("name", "summary", "licence")
+
+
+def put_graph(folder: Path, graph: bytes) -> None:
+    """model.onnx in the folder. Raises OSError where it cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "model.onnx", lambda part: part.write_bytes(graph))
+
+
+def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
+    """manifest.json and CARD.md beside model.onnx, once the service accepts the three.
+
+    facts: what the manifest says beside what is measured: name, task, licence and so on. figures:
+    `sha256` of the graph that they are of, and what goes into the manifest as it is. Raises
+    ValueError where the figures are of another graph or the service would refuse the folder."""
+    graph = (folder / "model.onnx").read_bytes()
+    [crops] = open_session(graph, threads=1, device="cpu").inputs.values()
+    described = describe_graph(graph, (2, *crops["shape"][1:]))
+    measured = dict(figures)
+    if (of := measured.pop("sha256", None)) != described["sha256"]:
+        raise ValueError(f"the figures are of {of}, not of {folder / 'model.onnx'}")
+    made = {"bytes": len(graph), "opset": OPSET, "revision": git_revision()}
+    manifest = {**facts, **described, **made, **measured}
+    texts = {"CARD.md": card(manifest), "manifest.json": json.dumps(manifest, indent=1) + "\n"}
+    _accepted(folder, graph, texts["manifest.json"])
+    for name, text in texts.items():
+        write(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+
+
+def put_classifier(
+    folder: Path,
+    task: str,
+    network: nn.Module,
+    rounds: list[dict[str, Any]],
+    figures: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> None:
+    """put_manifest for a graph of scores: `classes` from the last round, the graph's temperature.
+
+    figures: `sha256` of the graph and its `metrics`. Raises ValueError without them."""
+    if missing := [name for name in ("sha256", "metrics") if name not in figures]:
+        raise ValueError(f"the figures lack {', '.join(missing)}: a card needs them")
+    said = {
+        "task": task,
+        **facts,
+        "classes": rounds[-1]["classes"],
+        "temperature": temperature_of((folder / "model.onnx").read_bytes()),
+        **learnt(network, rounds),
+    }
+    put_manifest(folder, said, {key: figures[key] for key in ("sha256", "metrics")})
+
+
+def learnt(network: nn.Module, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many numbers the network has learnt, from how many crops and by which recipes."""
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "crops_seen": sum(round_["steps"] * round_["batch"] for round_ in rounds),
+        "training": {f"round {i}": round_ for i, round_ in enumerate(rounds, 1)},
+    }
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a json file says of weights beside what is measured.
+
+    Raises ValueError where it is none or lacks name, summary or licence, texts all three."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not json: {error}") from error
+    wrong = [
+        k for k in NEEDED_FACTS if not isinstance(facts, dict) or not isinstance(facts.get(k), str)
+    ]
+    if wrong:
+        raise ValueError(f"{path} does not say {', '.join(wrong)}")
+    return dict(facts)
+
+
+def _accepted(folder: Path, graph: bytes, manifest: str) -> None:
+    with tempfile.TemporaryDirectory() as trial:
+        (Path(trial) / "model.onnx").write_bytes(graph)
+        (Path(trial) / "manifest.json").write_text(manifest, encoding="utf-8")
+        try:
+            load_artefact(Path(trial))
+        except ArtefactError as error:
+            raise ValueError(f"{folder}: the service would refuse it: {error.reason}") from error
+
+
+def two_steps(
+    module: str,
+    description: str | None,
+    graph_step: Callable[[argparse.Namespace], None],
+    card_step: Callable[[argparse.Namespace], None],
+    *,
+    temperature: str = "",
+) -> None:
+    """The command line that recognition, expression and attributes share: `graph` and `card`.
+
+    temperature: of a graph of scores, what its option's help says. Then --facts is needed."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    steps = parser.add_subparsers(required=True, dest="step")
+    graph = steps.add_parser("graph", help="write model.onnx, proven on real crops")
+    card_ = steps.add_parser("card", help="write manifest.json and CARD.md")
+    for sub, call in ((graph, graph_step), (card_, card_step)):
+        sub.add_argument("weights", type=Path, help="a .safetensors file that training left")
+        sub.add_argument("folder", type=Path, help="the artefact's")
+        sub.set_defaults(call=call)
+    graph.add_argument(
+        "--crops", type=Path, required=True, help="images to prove it on: a folder, zip or csv"
+    )
+    if temperature:
+        graph.add_argument("--temperature", type=json.loads, default=1.0, help=temperature)
+    card_.add_argument("figures", type=Path, help="json, measured on the folder's model.onnx")
+    card_.add_argument(
+        "--facts",
+        type=Path,
+        required=bool(temperature),
+        help="json: name, summary, licence, terms, data, limits, ...",
+    )
+    a = parser.parse_args()
+    a.call(a)
