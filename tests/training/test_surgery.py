@@ -40,7 +40,7 @@ def test_surgery_of_no_strength_changes_no_bit():
     np.testing.assert_array_equal(operate(CROP, Surgery()), CROP)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(strengths=STRENGTHS)
 def test_a_face_is_never_folded_and_the_change_is_smooth(strengths):
     surgery = Surgery(**strengths)
@@ -49,7 +49,7 @@ def test_a_face_is_never_folded_and_the_change_is_smooth(strengths):
     assert max(np.abs(step).max() for step in steps) < 0.3  # of a pixel, between neighbours' slopes
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(strengths=STRENGTHS, share=st.floats(0, 1))
 def test_a_change_grows_in_proportion_to_its_strength(strengths, share):
     part = Surgery(**{name: share * value for name, value in strengths.items()})
