@@ -5,6 +5,7 @@ by their coarse colours, so that a drawn face is most like itself.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,48 @@ def recognition_graph(*, coupled: bool = False, unit: bool = True, width: int = 
     model.ir_version = 10
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def scores_graph(*, height: int, width: int, classes: int, distribution: bool = True) -> bytes:
+    """A graph of an expression's or attributes' form: scores from a crop's mean colours.
+
+    distribution: they sum to one; else each is a probability of its own."""
+    weights = np.random.default_rng(7).standard_normal((3, classes)).astype(np.float32)
+    constants = {"scale": np.float32(1 / 64), "axes": np.array([1, 2]), "weights": weights}
+    kind, options = ("Softmax", {"axis": 1}) if distribution else ("Sigmoid", {})
+    nodes = [
+        helper.make_node("Cast", ["crops"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["real", "scale"], ["scaled"]),
+        helper.make_node("ReduceMean", ["scaled", "axes"], ["colours"], keepdims=0),
+        helper.make_node("MatMul", ["colours", "weights"], ["logits"]),
+        helper.make_node(kind, ["logits"], ["scores"], **options),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "stand-in",
+        [helper.make_tensor_value_info("crops", TensorProto.UINT8, ["n", height, width, 3])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", classes])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 10
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def write_classifier(
+    folder: Path, task: str, graph: bytes, crop: Sequence[int], **changes: Any
+) -> Path:
+    """The folder, now an artefact of a graph of scores. crop: its height and width."""
+    outputs = describe_graph(graph, (2, *crop, 3))
+    width = outputs["outputs"]["scores"]["shape"][1]
+    classes = [f"class {i}" for i in range(width)]
+    manifest = {"name": NAME, "task": task, "licence": "Apache-2.0", "classes": classes, **outputs}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(graph)
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
+    (folder / "CARD.md").write_text(f"# {NAME}\n", encoding="utf-8")
+    return folder
 
 
 def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) -> Path:

@@ -16,7 +16,13 @@ from service.inference.artefact import (
     load_artefact,
 )
 from service.settings import SHIPPED_MODELS
-from tests.standin import SPACE, recognition_graph, write_recognition
+from tests.standin import (
+    SPACE,
+    recognition_graph,
+    scores_graph,
+    write_classifier,
+    write_recognition,
+)
 
 
 def changed_manifest(folder: Path, **changes: object) -> Path:
@@ -130,6 +136,62 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     folder = write_recognition(tmp_path / "a")
     (folder / name).unlink()
     with pytest.raises(ArtefactError, match=name):
+        load_artefact(folder)
+
+
+EXPRESSION = scores_graph(height=48, width=48, classes=8)
+
+
+def test_an_expression_graph_chooses_the_side_of_its_crops(tmp_path: Path) -> None:
+    artefact = load_artefact(write_classifier(tmp_path / "a", "expression", EXPRESSION, (48, 48)))
+    [scores] = artefact.graphs["model"].run(np.zeros((3, 48, 48, 3), np.uint8))
+    assert scores.shape == (3, len(artefact.manifest["classes"]))
+
+
+def test_an_attribute_graph_takes_the_wide_crops(tmp_path: Path) -> None:
+    graph = scores_graph(height=136, width=112, classes=40, distribution=False)
+    folder = write_classifier(tmp_path / "a", "attributes", graph, (136, 112))
+    assert load_artefact(folder).task == "attributes"
+
+
+@pytest.mark.parametrize(
+    ("graph", "crop"),
+    [
+        (scores_graph(height=48, width=40, classes=8), (48, 40)),
+        (scores_graph(height=48, width=48, classes=7), (48, 48)),
+    ],
+    ids=["not square", "seven scores"],
+)
+def test_an_expression_graph_of_another_form_is_refused(
+    tmp_path: Path, graph: bytes, crop: tuple[int, int]
+) -> None:
+    classes = [f"class {i}" for i in range(8)]
+    folder = write_classifier(tmp_path / "a", "expression", graph, crop, classes=classes)
+    with pytest.raises(ArtefactError, match="the task asks for"):
+        load_artefact(folder)
+
+
+def test_expression_scores_that_are_no_distribution_are_refused(tmp_path: Path) -> None:
+    graph = scores_graph(height=48, width=48, classes=8, distribution=False)
+    with pytest.raises(ArtefactError, match="do not sum to 1"):
+        load_artefact(write_classifier(tmp_path / "a", "expression", graph, (48, 48)))
+
+
+@pytest.mark.parametrize(
+    ("classes", "reason"),
+    [
+        (None, "lacks classes"),
+        ("abcdefgh", "lacks classes"),
+        (["a", "b", "c", "d", "e", "f", "g", ""], "lacks classes"),
+        (["a", "b", "c", "d", "e", "f", "g"], "7 classes, 7 of them different; the graph gives 8"),
+        (["a", "b", "c", "d", "e", "f", "g", "g"], "8 classes, 7 of them different"),
+    ],
+)
+def test_classes_that_do_not_name_the_scores_are_refused(
+    tmp_path: Path, classes: object, reason: str
+) -> None:
+    folder = write_classifier(tmp_path / "a", "expression", EXPRESSION, (48, 48), classes=classes)
+    with pytest.raises(ArtefactError, match=reason):
         load_artefact(folder)
 
 
