@@ -3,6 +3,7 @@
 # make test           what CI runs: ruff, mypy, every test but the slow ones
 # make test-slow      the slow tests
 # make weights        trains, exports and measures what ships, from ../shared/data; resumable
+# make experiments    the ablation and HSANet's experiment, for docs/; resumable, hours
 #
 # The CPU's and the GPU's packages have the same module names (onnxruntime, faiss), so each kind has
 # an environment of its own. An environment is brought up to date when pyproject.toml has changed.
@@ -16,7 +17,7 @@ SERVE := .venv-gpu
 serve: export MIEN_DEVICE := cuda
 endif
 
-.PHONY: serve test test-slow check weights format clean
+.PHONY: serve test test-slow check weights experiments format clean
 .DELETE_ON_ERROR:
 
 serve: $(SERVE)/.serve
@@ -38,17 +39,22 @@ MODEL := service/models/ecacface-mobile
 DATA ?= ../shared/data
 
 # The allocator keeps its memory from step to step: else each of a step's large maps is cleared anew.
-weights: export MALLOC_MMAP_MAX_ := 0
-weights: export MALLOC_TRIM_THRESHOLD_ := 20000000000
-weights: export OMP_WAIT_POLICY := PASSIVE
+weights experiments: export MALLOC_MMAP_MAX_ := 0
+weights experiments: export MALLOC_TRIM_THRESHOLD_ := 20000000000
+weights experiments: export OMP_WAIT_POLICY := PASSIVE
 weights: .venv/.dev
+	time -p .venv/bin/python -m training sizes --out docs/sizes.md
 	time -p .venv/bin/python -m training train --data $(DATA)
 	time -p .venv/bin/python -m export.recognition graph $(RUN) $(MODEL) \
 		--crops $(DATA)/identities/validation.csv
 	time -p .venv/bin/python -m training evaluate $(MODEL)/model.onnx --data $(DATA) \
-		--out runs/figures.json --picture $(MODEL)/calibration.png
+		--out runs/figures.json --table runs/figures.md --picture $(MODEL)/calibration.png
 	time -p .venv/bin/python -m export.recognition card $(RUN) $(MODEL) runs/figures.json
 	install -D -m 644 $(RUN) training/weights/ecacface-mobile.safetensors
+
+experiments: .venv/.dev
+	time -p .venv/bin/python -m training ablation --data $(DATA)
+	time -p .venv/bin/python -m training surgery --data $(DATA)
 
 format: .venv/.dev
 	.venv/bin/ruff check --fix

@@ -6,6 +6,7 @@ evaluated and exported; it never knows. Needs a C++ compiler; the first use comp
 """
 
 import copy
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,13 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
 
 @cache
 def _compiled() -> Any:
-    sources = sorted(str(p) for p in (Path(__file__).parent / "compiled").glob("*.cpp"))
+    folder = Path(__file__).parent / "compiled"
+    sources = sorted(str(path) for path in folder.glob("*.cpp"))
     flags = ["-O3", "-march=native", "-fopenmp", "-ffast-math"]
-    return load("mien_maps", sources, extra_cflags=flags, extra_ldflags=["-fopenmp"])
+    # PyTorch keeps what it built by name: another checkout, or a changed pass, is another one.
+    told = [str(folder).encode(), *(path.read_bytes() for path in sorted(folder.iterdir()))]
+    name = f"mien_maps_{hashlib.sha256(b''.join(told)).hexdigest()[:12]}"
+    return load(name, sources, extra_cflags=flags, extra_ldflags=["-fopenmp"])
 
 
 def _channels_last(x_BCHW: Tensor) -> Tensor:
