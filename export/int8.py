@@ -169,7 +169,7 @@ def make(folder: Path, out: Path, crops: Images, data: Path, cache: Path) -> dic
     after = quantised(before, crops)
     put_graph(out, after)
     paths = [folder / "model.onnx", out / "model.onnx"]
-    figures = [measured.figures for measured in evaluate(paths, data, cache, threads=1)]
+    figures = [measured.figures for measured in evaluate(paths, data, cache)]
     times = times_ms([before, after], crops)
     report = {
         "graphs": {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.check import faults
-from export.recognition import read_weights, write_card, write_graph
+from export.recognition import SPACE_VERSION, read_weights, write_card, write_graph
 from service.calibration.measure import measure_calibration
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
@@ -72,7 +72,7 @@ def test_the_artefact_gives_the_networks_unit_embeddings_of_the_pixels_it_was_tr
     artefact = load_artefact(folder)
     [embeddings] = artefact.graphs["model"].run(CROPS)
     wanted = torch.nn.functional.normalize(answer(network, CROPS, scale=128))
-    assert artefact.space == "ecacface-mobile/1"
+    assert artefact.space == f"ecacface-mobile/{SPACE_VERSION}"
     np.testing.assert_allclose(embeddings, wanted, atol=1e-4)
     assert faults(folder) == []
 
