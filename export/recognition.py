@@ -73,11 +73,11 @@ def write_card(
     said = facts_of_ecacface() if facts is None else facts
     name = str(said["name"])
     what = {"task": "recognition", "space": f"{name}/{SPACE_VERSION}"}
-    manifest = {**what, **said, **_strangers(figures), **learnt(network, rounds)}
+    manifest = {**what, **said, **strangers(figures), **learnt(network, rounds)}
     put_manifest(folder, manifest, {key: figures[key] for key in FIGURES})
 
 
-def _strangers(figures: Mapping[str, Any]) -> dict[str, Any]:
+def strangers(figures: Mapping[str, Any]) -> dict[str, Any]:
     """What `evaluate` found of strangers by group, where it had UTKFace: each group's FMR."""
     groups = next((graph["groups"] for graph in figures.get("graphs", ())[:1]), None)
     if not groups:
