@@ -79,7 +79,7 @@ def write_card(
 
 def strangers(figures: Mapping[str, Any]) -> dict[str, Any]:
     """What `evaluate` found of strangers by group, where it had UTKFace: each group's FMR."""
-    groups = next((graph["groups"] for graph in figures.get("graphs", ())[:1]), None)
+    groups = next((graph.get("groups") for graph in figures.get("graphs", ())[:1]), None)
     if not groups:
         return {}
     rates = {
