@@ -1,17 +1,13 @@
 """python -m training ablation: every arm's run with every seed, and the page of those finished."""
 
 import argparse
-import sys
 from pathlib import Path
-
-import torch
 
 from training.experiments.ablation import STEPS, arms, name_of, read_data, run_arm
 from training.experiments.ablation_page import write_page
 from training.experiments.runs import FIGURES, gather
 from training.machine import this_machine
-from training.recipes import DataAbsent
-from training.verbs import Verbs
+from training.verbs import Verbs, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablation.md"
 
@@ -44,17 +40,9 @@ def run(a: argparse.Namespace) -> None:
     if a.page or not to_do:
         write_page(gather(folder), planned, a.seeds, page)
         return
-    torch.set_num_threads(a.threads)
-    torch.set_flush_denormal(True)
-    try:
+    with running(a.threads):
         data, machine = read_data(a.data, a.runs / "cache"), this_machine("cpu")
         for done, (arm, seed) in enumerate(to_do, 1):
             print(f"run {done} of {len(to_do)}: {name_of(arm, seed)}", flush=True)
             run_arm(arm, seed, a.steps, data, folder, machine)
             write_page(gather(folder), planned, a.seeds, page)
-    except DataAbsent as absent:
-        print(f"python -m training: {absent}", file=sys.stderr)
-        raise SystemExit(2) from absent
-    except KeyboardInterrupt as stopped:
-        print(f"\nstopped: {stopped}", file=sys.stderr)
-        raise SystemExit(130) from stopped

@@ -1,11 +1,9 @@
 """python -m training surgery: HSANet's experiment, every network with every seed, and its page."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
-import torch
 
 from training.experiments.runs import FIGURES, gather
 from training.experiments.surgery import (
@@ -18,8 +16,7 @@ from training.experiments.surgery import (
 )
 from training.experiments.surgery_page import write_page
 from training.machine import this_machine
-from training.recipes import DataAbsent
-from training.verbs import Verbs
+from training.verbs import Verbs, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "surgery.md"
 
@@ -51,9 +48,7 @@ def run(a: argparse.Namespace) -> None:
         for network in NETWORKS
         if not (folder / recipe_of_network(network, seed).name / FIGURES).exists()
     ]
-    torch.set_num_threads(a.threads)
-    torch.set_flush_denormal(True)
-    try:
+    with running(a.threads):
         if a.sheet:
             cv2.imwrite(str(a.sheet), sheet(read_people(a.data, a.runs / "cache"))[:, :, ::-1])
             return
@@ -65,9 +60,3 @@ def run(a: argparse.Namespace) -> None:
             print(f"run {done} of {len(to_do)}: {network}, seed {seed}", flush=True)
             run_network(network, seed, a.epochs, people, folder, machine)
             write_page(gather(folder), a.seeds, page)
-    except DataAbsent as absent:
-        print(f"python -m training: {absent}", file=sys.stderr)
-        raise SystemExit(2) from absent
-    except KeyboardInterrupt as stopped:
-        print(f"\nstopped: {stopped}", file=sys.stderr)
-        raise SystemExit(130) from stopped

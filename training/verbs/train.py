@@ -1,17 +1,14 @@
 """python -m training train: a recipe's run, or its going on from where it stopped."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from training import attributes, closed_set, expression, ranks, recognition
 from training.loop import train
 from training.machine import STEPS, this_machine
-from training.recipes import DataAbsent, Sources, with_settings
-from training.verbs import Verbs
+from training.recipes import Sources, with_settings
+from training.verbs import Verbs, running
 
 TASKS = (recognition, expression, attributes, closed_set)  # each has RECIPES and `prepare`
 SHIPPED = "ecacface-mobile"
@@ -55,25 +52,18 @@ def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
 
 
 def run(a: argparse.Namespace) -> None:
-    torch.set_num_threads(a.threads)
-    torch.set_flush_denormal(True)
     task, recipe = _recipe(a)
     sources = Sources(a.data, a.runs / "cache", tuple(a.train), a.validation, a.teacher, a.threads)
-    machine = this_machine(a.device, step=a.step, bfloat16=a.bfloat16)
-    try:
-        begun, warm = task.prepare(recipe, sources, machine), a.warm
-        while begun:
-            folder = a.runs / begun.recipe.name
-            train(begun, folder, warm=warm)
-            begun, warm = begun.then and begun.then(), folder / "best.safetensors"
-    except DataAbsent as absent:
-        print(f"python -m training: {absent}", file=sys.stderr)
-        raise SystemExit(2) from absent
-    except KeyboardInterrupt as stopped:
-        print(f"\nstopped: {stopped}", file=sys.stderr)
-        raise SystemExit(130) from stopped
-    finally:
-        ranks.leave()
+    with running(a.threads):
+        machine = this_machine(a.device, step=a.step, bfloat16=a.bfloat16)
+        try:
+            begun, warm = task.prepare(recipe, sources, machine), a.warm
+            while begun:
+                folder = a.runs / begun.recipe.name
+                train(begun, folder, warm=warm)
+                begun, warm = begun.then and begun.then(), folder / "best.safetensors"
+        finally:
+            ranks.leave()
 
 
 def _recipe(a: argparse.Namespace) -> tuple[Any, Any]:
