@@ -59,9 +59,9 @@ class Settings(BaseSettings):
     def batch_crops(self) -> int:
         """Crops of one run: MIEN_BATCH, or what suits the device.
 
-        On a core, a crop that costs 8.8 ms alone costs 10.3 ms in a batch of 4 and 12.0 in one of
-        16 (ecacface-mobile, AVX-512: its planes no longer fit the cache). So a CPU runs one crop
-        at a time, on each of its cores; a GPU is made for many.
+        On a core, a crop that costs 6.6 ms alone costs 9.7 in a batch of 16 (ecacface-mobile,
+        AVX-512, benchmarks/results/int8.md: its planes no longer fit the cache). So a CPU runs one
+        crop at a time, on each of its cores; a GPU is made for many.
         """
         return self.batch or {"cpu": 1, "cuda": 64}[self.device]
 

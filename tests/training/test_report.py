@@ -58,7 +58,6 @@ def test_rounds_one_after_the_other_are_told_apart_and_a_repeated_step_counts_on
     assert (rounds[2].batch, rounds[2].steps) == (10, 40)
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="no weights are committed")
 def test_the_shipped_runs_log_is_read_with_the_recipes_of_the_network_beside_it():
     rounds = read_log(SHIPPED)
     assert len(rounds) >= 2
