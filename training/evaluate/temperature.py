@@ -1,0 +1,111 @@
+"""Temperatures: what logits are divided by, so that a confidence means what it says.
+
+Guo et al. 2017 (arXiv:1706.04599), section 4.2: the temperature of the least cross-entropy on faces
+that nothing was learnt from. It is above zero, so no answer changes. N faces, K classes, A
+attributes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST, MOST = 0.05, 20.0  # where logits that are all right, or all wrong, would go on for ever
+HALVINGS = 60
+
+
+def softmax_temperature(logits_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> float:
+    """The temperature T of softmax(logits / T), in [LEAST, MOST].
+
+    labels_N: in [0, K). Raises ValueError for no faces, labels outside and logits not finite."""
+    logits = _finite(logits_NK, labels_N.shape)
+    if labels_N.min() < 0 or labels_N.max() >= logits.shape[1]:
+        raise ValueError(f"a label is outside [0, {logits.shape[1]})")
+    of_label_N = np.take_along_axis(logits, labels_N[:, None], 1)[:, 0]
+
+    def slope(inverse: float) -> float:
+        powers = np.exp(inverse * (logits - logits.max(1, keepdims=True)))
+        expected_N = (powers * logits).sum(1) / powers.sum(1)
+        return float((expected_N - of_label_N).mean())
+
+    return _least_cross_entropy(slope)
+
+
+def sigmoid_temperature(logits_NA: NDArray[np.floating], present_NA: NDArray[np.bool_]) -> float:
+    """The temperature T of sigmoid(logits / T), one for all, in [LEAST, MOST].
+
+    Raises ValueError for no faces, another form of labels and logits not finite."""
+    logits = _finite(logits_NA, present_NA.shape)
+
+    def slope(inverse: float) -> float:
+        return float(((_sigmoid(inverse * logits) - present_NA) * logits).mean())
+
+    return _least_cross_entropy(slope)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """temperature: one for all attributes or a list of A. cross_entropy: what one for all and what
+    one each gave on the half of the faces that they were not fitted to."""
+
+    temperature: float | list[float]
+    cross_entropy: dict[str, float]
+
+
+def sigmoid_temperatures(
+    logits_NA: NDArray[np.floating], present_NA: NDArray[np.bool_], *, seed: int = 0
+) -> Fit:
+    """One temperature for all attributes or one each, whichever is better on faces that it was not
+    fitted to: each half of the faces, drawn by the seed, is tried with what the other half gives.
+
+    What is better is then fitted to all faces. Raises ValueError as sigmoid_temperature does, and
+    for fewer than two faces."""
+    kinds: dict[str, Callable[..., float | NDArray[np.float64]]] = {
+        "one for all": sigmoid_temperature,
+        "one each": _one_each,
+    }
+    halves = np.array_split(np.random.default_rng(seed).permutation(len(present_NA)), 2)
+    tried = {
+        name: np.mean(
+            [
+                cross_entropy(logits_NA[b] / fit(logits_NA[a], present_NA[a]), present_NA[b])
+                for a, b in (halves, halves[::-1])
+            ]
+        ).item()
+        for name, fit in kinds.items()
+    }
+    found = kinds[min(tried, key=tried.__getitem__)](logits_NA, present_NA)
+    return Fit(found if isinstance(found, float) else found.tolist(), tried)
+
+
+def cross_entropy(logits_NA: NDArray[np.floating], present_NA: NDArray[np.bool_]) -> float:
+    """The mean over faces and attributes of -log of the probability given to what is so."""
+    return float(np.logaddexp(0, np.where(present_NA, -logits_NA, logits_NA)).mean())
+
+
+def _one_each(
+    logits_NA: NDArray[np.floating], present_NA: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    columns = zip(logits_NA.T, present_NA.T, strict=True)
+    return np.array([sigmoid_temperature(logits, present) for logits, present in columns])
+
+
+def _least_cross_entropy(slope: Callable[[float], float]) -> float:
+    """T where the cross-entropy's derivative by 1 / T, which rises with 1 / T, passes zero."""
+    low, high = np.log(LEAST), np.log(MOST)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(float(np.exp(-middle))) < 0 else (middle, high)
+    return float(np.exp((low + high) / 2))
+
+
+def _finite(logits: NDArray[np.floating], labelled: tuple[int, ...]) -> NDArray[np.float64]:
+    if not len(logits) or logits.shape[: len(labelled)] != labelled:
+        raise ValueError(f"logits are {logits.shape} and labels {labelled}")
+    if not np.isfinite(logits).all():
+        raise ValueError("a logit is not a finite number")
+    return logits.astype(np.float64)
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(-np.logaddexp(0, -x))
