@@ -23,6 +23,12 @@ class Canvas:
     height: int
     template_52: NDArray[np.float64]
 
+    def scaled(self, width: int) -> "Canvas":
+        """The canvas with that width, as its crops would be when they are resized."""
+        scale = width / self.width
+        template_52 = (self.template_52 + 0.5) * scale - 0.5
+        return Canvas(width, round(self.height * scale), template_52)
+
 
 # ArcFace's template (Deng et al. 2019, arXiv:1801.07698): left eye, right eye, nose, left and right
 # mouth corner, left being the image's left. The wide canvas shows more around the same face.
@@ -37,6 +43,16 @@ _ARCFACE_52 = np.array(
 )
 IDENTITY_CANVAS = Canvas(width=112, height=112, template_52=_ARCFACE_52)
 WIDE_CANVAS = Canvas(width=112, height=136, template_52=_ARCFACE_52 * 0.68 + (18, 33))
+# The frame of a FERPlus image, in its pixels: means of the landmarks that the detector finds in 923
+# of 1,000 images of the training part (benchmarks/expression_framing.py). Networks that learnt
+# expressions from those images, at whatever size, see faces framed as they know them.
+EXPRESSION_CANVAS = Canvas(
+    width=48,
+    height=48,
+    template_52=np.array(
+        [(14.68, 17.73), (32.32, 17.73), (23.5, 27.99), (16.12, 37.15), (30.88, 37.15)]
+    ),
+)
 
 
 def align_crops(

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.vision.align import IDENTITY_CANVAS, WIDE_CANVAS, align_crops, similarity_transform
+from service.vision.align import (
+    EXPRESSION_CANVAS,
+    IDENTITY_CANVAS,
+    WIDE_CANVAS,
+    align_crops,
+    similarity_transform,
+)
 from service.vision.faces import Photograph
 from tests.shared import SHARED, needs_shared
 
@@ -75,12 +81,12 @@ def test_a_landmark_that_is_no_number_is_refused():
         similarity_transform(np.full((5, 2), np.nan), TEMPLATE_52)
 
 
-@pytest.mark.parametrize("canvas", [IDENTITY_CANVAS, WIDE_CANVAS])
+@pytest.mark.parametrize("canvas", [IDENTITY_CANVAS, WIDE_CANVAS, EXPRESSION_CANVAS])
 def test_a_face_that_lies_as_in_the_template_is_copied(canvas):
     photograph = noise(136, 112)
     [crop] = align_crops(photograph, [canvas.template_52], canvas)
     assert crop.shape == (canvas.height, canvas.width, 3)
-    np.testing.assert_array_equal(crop, photograph.pixels_rgb[: canvas.height])
+    np.testing.assert_array_equal(crop, photograph.pixels_rgb[: canvas.height, : canvas.width])
 
 
 def test_what_lies_outside_the_photograph_is_black():
@@ -99,6 +105,17 @@ def test_the_identity_crop_lies_inside_the_wide_one():
     shrunk = cv2.resize(identity, None, fx=0.68, fy=0.68, interpolation=cv2.INTER_AREA)
     part = wide[33 : 33 + shrunk.shape[0], 18 : 18 + shrunk.shape[1]].astype(int)
     assert np.abs(part - shrunk).mean() < 12  # 9 here, 15 one pixel off
+
+
+@pytest.mark.parametrize("side", [112, 224])
+def test_a_scaled_canvas_gives_the_crop_resized(side):
+    photograph = Photograph(cv2.GaussianBlur(noise(48, 48).pixels_rgb, (0, 0), 2))
+    canvas = EXPRESSION_CANVAS.scaled(side)
+    [crop] = align_crops(photograph, [EXPRESSION_CANVAS.template_52], canvas)
+    resized = cv2.resize(photograph.pixels_rgb, (side, side))
+    inside = slice(side // 48 + 1, -side // 48 - 1)  # beyond the outermost pixels it is black
+    assert crop.shape == resized.shape
+    assert np.abs(crop.astype(int) - resized)[inside, inside].max() <= 2
 
 
 def test_several_faces_are_aligned_as_each_alone():
