@@ -2,7 +2,8 @@
 
 Recognition, expression and attributes are exported in the same two steps, with the evaluation of
 the graph between them: a card's figures were measured on the graph that it describes, and on no
-other. What is written is whole or not written at all.
+other. What is written is whole or not written at all. What a classifier's bounds are was measured
+too: `min_inter_eye_px`, and `reliable` of attributes, come with the figures, not with the facts.
 """
 
 import argparse
@@ -22,6 +23,10 @@ from service.inference.session import open_session
 from training.checkpoint import write
 
 NEEDED_FACTS = ("name", "summary", "licence")
+MEASURED = {  # of the manifest's entries, by task
+    "expression": ("min_inter_eye_px",),
+    "attributes": ("min_inter_eye_px", "reliable"),
+}
 
 
 def put_graph(folder: Path, graph: bytes) -> None:
@@ -60,8 +65,10 @@ def put_classifier(
 ) -> None:
     """put_manifest for a graph of scores: `classes` from the last round, the graph's temperature.
 
-    figures: `sha256` of the graph and its `metrics`. Raises ValueError without them."""
-    if missing := [name for name in ("sha256", "metrics") if name not in figures]:
+    figures: `sha256` of the graph, its `metrics`, and MEASURED of the task. Raises ValueError
+    without them."""
+    needed = ("sha256", "metrics", *MEASURED[task])
+    if missing := [name for name in needed if name not in figures]:
         raise ValueError(f"the figures lack {', '.join(missing)}: a card needs them")
     said = {
         "task": task,
@@ -70,7 +77,7 @@ def put_classifier(
         "temperature": temperature_of((folder / "model.onnx").read_bytes()),
         **learnt(network, rounds),
     }
-    put_manifest(folder, said, {key: figures[key] for key in ("sha256", "metrics")})
+    put_manifest(folder, said, {key: figures[key] for key in needed})
 
 
 def learnt(network: nn.Module, rounds: list[dict[str, Any]]) -> dict[str, Any]:

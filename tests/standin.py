@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.inference.artefact import describe_graph, golden_crops
 
 NAME, SPACE = "stand-in", "stand-in/1"
+LEAST_INTER_EYE_PX = 16  # of the classifiers' faces
 
 
 def recognition_graph(*, coupled: bool = False, unit: bool = True, width: int = 512) -> bytes:
@@ -95,7 +96,15 @@ def write_classifier(
     outputs = describe_graph(graph, (2, *crop, 3))
     width = outputs["outputs"]["scores"]["shape"][1]
     classes = [f"class {i}" for i in range(width)]
-    manifest = {"name": NAME, "task": task, "licence": "Apache-2.0", "classes": classes, **outputs}
+    manifest = {
+        "name": NAME,
+        "task": task,
+        "licence": "Apache-2.0",
+        "classes": classes,
+        "min_inter_eye_px": LEAST_INTER_EYE_PX,
+        **({"reliable": dict.fromkeys(classes, True)} if task == "attributes" else {}),
+        **outputs,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(graph)
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}), encoding="utf-8")

@@ -6,7 +6,9 @@ manifest.json and CARD.md. The manifest:
     name, task         "ecacface-mobile", one of the tasks of SIGNATURES
     space              the id of the embedding space; recognition alone
     licence, data, teacher, metrics, calibration, opset, revision     for people and /models
-    classes            the names of the scores, in their order; expression and attributes alone
+    classes            the names of the scores, in their order; expression and attributes alone, as
+    min_inter_eye_px   eyes less far apart in the photograph than that many pixels get no scores
+    reliable           {class: true or false}, whether the score is to be trusted; attributes alone
     sha256             of the graph's file, in hex
     input, outputs     {name: {"dtype": "uint8", "shape": ["n", 112, 112, 3]}}
     golden             {"input": {name: TENSOR}, "outputs": {name: TENSOR}}
@@ -20,6 +22,7 @@ an artefact is made, `load_artefact` holds the graph to them when it is served.
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +180,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise _Refused(f"its task is {manifest['task']!r}, not one of {', '.join(SIGNATURES)}")
     if manifest["task"] in CLASSIFIERS:
         _keep_classes(manifest)
+        _keep_bounds(manifest)
     return manifest
 
 
@@ -190,6 +194,20 @@ def _keep_classes(manifest: Mapping[str, Any]) -> None:
             f"manifest.json names {len(classes)} classes, {len(set(classes))} of them different; "
             f"the graph gives {shape[1]} scores"
         )
+
+
+def _keep_bounds(manifest: Mapping[str, Any]) -> None:
+    least = manifest.get("min_inter_eye_px")
+    number = isinstance(least, int | float) and not isinstance(least, bool)
+    if not (number and math.isfinite(least) and least >= 0):
+        raise _Refused(f"manifest.json lacks min_inter_eye_px, pixels from 0 on, not {least!r}")
+    if manifest["task"] != "attributes":
+        return
+    reliable = manifest.get("reliable")
+    if not isinstance(reliable, dict) or set(reliable) != set(manifest["classes"]):
+        raise _Refused("manifest.json lacks reliable, which says it of every class and no other")
+    if wrong := [name for name, said in reliable.items() if not isinstance(said, bool)]:
+        raise _Refused(f"manifest.json says neither true nor false in reliable of {wrong[0]}")
 
 
 def _entries(manifest: dict[str, Any], task: str) -> dict[str, Any]:

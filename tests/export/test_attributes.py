@@ -29,13 +29,17 @@ def test_the_artefact_gives_the_networks_probabilities_a_temperature_each(tmp_pa
     keep_network(kept, network, [{**ROUND, "pixel_scale": 64.0}])
     write_graph(kept, folder, write_set(drawn_crops(people=4, each=4), tmp_path), TEMPERATURES)
     figures = {"sha256": sha256((folder / "model.onnx").read_bytes()).hexdigest(), "metrics": {}}
-    write_card(kept, folder, figures, FACTS)
+    measured = {"min_inter_eye_px": 20, "reliable": dict.fromkeys(CLASSES, True)}
+    with pytest.raises(ValueError, match="figures lack reliable"):
+        write_card(kept, folder, {**figures, "min_inter_eye_px": 20}, FACTS)
+    write_card(kept, folder, {**figures, **measured}, FACTS)
     artefact = load_artefact(folder)
     [scores] = artefact.graphs["model"].run(crops)
     logits = answer(network, crops, scale=64)
     wanted = torch.sigmoid(logits / torch.tensor(TEMPERATURES))
     np.testing.assert_allclose(scores, wanted, atol=1e-5)
     assert artefact.manifest["temperature"] == pytest.approx(TEMPERATURES)
+    assert measured.items() <= artefact.manifest.items()
     assert faults(folder) == []
 
 

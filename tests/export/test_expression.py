@@ -52,7 +52,8 @@ def folder(weights, tmp_path_factory):
 
 def figures_of(folder):
     graph = (folder / "model.onnx").read_bytes()
-    return {"sha256": sha256(graph).hexdigest(), "metrics": {"drawings": {"accuracy": 0.25}}}
+    metrics = {"drawings": {"accuracy": 0.25}}
+    return {"sha256": sha256(graph).hexdigest(), "metrics": metrics, "min_inter_eye_px": 12.5}
 
 
 def test_the_artefact_gives_the_networks_distribution_at_its_temperature(weights, folder, network):
@@ -63,6 +64,7 @@ def test_the_artefact_gives_the_networks_distribution_at_its_temperature(weights
     assert artefact.task == "expression"
     assert artefact.manifest["classes"] == CLASSES
     assert artefact.manifest["temperature"] == pytest.approx(1.7)
+    assert artefact.manifest["min_inter_eye_px"] == 12.5
     assert faults(folder) == []
 
 
@@ -76,8 +78,8 @@ def test_attention_over_the_batch_is_refused_for_what_it_does():
 def test_figures_of_another_graph_and_without_metrics_leave_no_manifest(weights, folder, tmp_path):
     (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
     with pytest.raises(ValueError, match="figures are of 0000"):
-        write_card(weights, tmp_path, {"sha256": "0000", "metrics": {}}, FACTS)
-    with pytest.raises(ValueError, match="figures lack metrics"):
+        write_card(weights, tmp_path, {**figures_of(folder), "sha256": "0000"}, FACTS)
+    with pytest.raises(ValueError, match="figures lack metrics, min_inter_eye_px"):
         write_card(weights, tmp_path, {"sha256": "0000"}, FACTS)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -148,10 +149,41 @@ def test_an_expression_graph_chooses_the_side_of_its_crops(tmp_path: Path) -> No
     assert scores.shape == (3, len(artefact.manifest["classes"]))
 
 
+ATTRIBUTES = scores_graph(height=136, width=112, classes=40, distribution=False)
+RELIABLE = {f"class {i}": i != 7 for i in range(40)}
+
+
 def test_an_attribute_graph_takes_the_wide_crops(tmp_path: Path) -> None:
-    graph = scores_graph(height=136, width=112, classes=40, distribution=False)
-    folder = write_classifier(tmp_path / "a", "attributes", graph, (136, 112))
-    assert load_artefact(folder).task == "attributes"
+    folder = write_classifier(tmp_path / "a", "attributes", ATTRIBUTES, (136, 112))
+    assert load_artefact(changed_manifest(folder, reliable=RELIABLE)).task == "attributes"
+
+
+@pytest.mark.parametrize("least", [None, "16", True, -1, math.nan, math.inf])
+def test_a_classifier_without_the_smallest_face_that_it_can_tell_is_refused(
+    tmp_path: Path, least: object
+) -> None:
+    folder = write_classifier(tmp_path / "a", "expression", EXPRESSION, (48, 48))
+    with pytest.raises(ArtefactError, match="lacks min_inter_eye_px"):
+        load_artefact(changed_manifest(folder, min_inter_eye_px=least))
+    assert load_artefact(changed_manifest(folder, min_inter_eye_px=0)).task == "expression"
+
+
+@pytest.mark.parametrize(
+    ("reliable", "reason"),
+    [
+        (None, "lacks reliable"),
+        (["class 0"], "lacks reliable"),
+        ({"class 0": True}, "of every class"),
+        ({**RELIABLE, "class 40": True}, "and no other"),
+        ({**RELIABLE, "class 3": 1}, "neither true nor false in reliable of class 3"),
+    ],
+)
+def test_attributes_that_do_not_say_which_of_them_are_reliable_are_refused(
+    tmp_path: Path, reliable: object, reason: str
+) -> None:
+    folder = write_classifier(tmp_path / "a", "attributes", ATTRIBUTES, (136, 112))
+    with pytest.raises(ArtefactError, match=reason):
+        load_artefact(changed_manifest(folder, reliable=reliable))
 
 
 @pytest.mark.parametrize(
