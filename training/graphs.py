@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -46,6 +48,20 @@ def embed_all(embed: Embed, pixels_NHWC: NDArray[np.uint8], batch: int = 16) -> 
     return np.concatenate([embed(pixels_NHWC[i : i + batch]) for i in starts])
 
 
+TASKS = {8: "expression", 40: "attributes"}  # by how many scores a graph gives
+
+
+def task_of(path: Path) -> str:
+    """What a graph does, by its form: "expression", "attributes" or "recognition".
+
+    Raises FileNotFoundError, and ValueError for a file that is no graph."""
+    session = _session(path, threads=1)
+    kind, shape = _input(session, path)
+    answer = session.get_outputs()[0]
+    scores = answer.name == "scores" or _is_grey(kind, shape)
+    return TASKS.get(answer.shape[-1], "recognition") if scores else "recognition"
+
+
 @dataclass(frozen=True)
 class Classifier:
     """An expression or attribute graph. scores: crops uint8 (n, height, width, 3) RGB to float32
@@ -58,25 +74,41 @@ class Classifier:
 
 
 def open_classifier(path: Path, *, threads: int = 2) -> Classifier:
-    """The graph as a Classifier: uint8 [n, height, width, 3] in, float [n, classes] out.
+    """The graph as a Classifier.
 
-    Raises as open_graph does.
-    """
+    Two forms are known: ours, uint8 [n, height, width, 3] in and scores float [n, classes] out, and
+    that of FERPlus's authors (emotion-ferplus of the ONNX Model Zoo), grey float [1, 1, 64, 64] of
+    pixels in [0, 255] to logits of the same eight classes in the same order. Raises as open_graph
+    does."""
     session = _session(path, threads)
     kind, shape = _input(session, path)
-    if kind != "tensor(uint8)" or len(shape) != 4 or shape[3] != 3 or not _all_fixed(shape[1:]):
+    if _is_grey(kind, shape):
+        height, width = shape[2:]
+        scores = partial(_scores_of_grey, session, path)
+    elif kind == "tensor(uint8)" and len(shape) == 4 and shape[3] == 3 and _all_fixed(shape[1:]):
+        height, width = shape[1:3]
+        scores = lambda crops: _ask(session, path, np.ascontiguousarray(crops))  # noqa: E731
+    else:
         raise ValueError(
             f"{path} takes {kind} {shape}; a graph that names what it sees takes uint8 "
             "[n, height, width, 3]"
         )
-    height, width = shape[1:3]
     blank = np.zeros((1, height, width, 3), np.uint8)
-    return Classifier(
-        lambda crops: _ask(session, path, np.ascontiguousarray(crops)),
-        height,
-        width,
-        _ask(session, path, blank).shape[1],
-    )
+    return Classifier(scores, height, width, scores(blank).shape[1])
+
+
+def _scores_of_grey(
+    session: onnxruntime.InferenceSession, path: Path, crops: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
+    planes = np.stack(grey).astype(np.float32)[:, None, None]
+    logits = np.concatenate([_ask(session, path, plane) for plane in planes])
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def _is_grey(kind: str, shape: list[Any]) -> bool:
+    return kind == "tensor(float)" and len(shape) == 4 and shape[1] == 1 and _all_fixed(shape[2:])
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:

@@ -12,7 +12,11 @@ from training.data.expressions import CLASSES, ExpressionSet
 from training.data.pixels import LazyPixels
 from training.networks.mobilenet import BLOCKS
 
-PARTS = {"train": ("Training", "Train"), "validation": ("PublicTest", "Valid")}
+PARTS = {
+    "train": ("Training", "Train"),
+    "validation": ("PublicTest", "Valid"),
+    "test": ("PrivateTest", "Test"),
+}
 
 
 def drawn_expressions(each: int = 4, split: str = "train", seed: int = 0) -> ExpressionSet:

@@ -56,3 +56,49 @@ def classifier(path: Path, side: int = 16, classes: int = 3) -> Path:
     entry = ("crops", UINT8, ["n", side, side, 3])
     answer = ("scores", FLOAT, ["n", classes])
     return graph_of(path, nodes, entry, answer, axes=np.array([1, 2], np.int64))
+
+
+def bars(path: Path, sureness: float = 0.05) -> Path:
+    """A graph in the contract of expression, 48 x 48, that names what drawn_expressions draws."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["crops"], ["real"], to=FLOAT),
+        node("ReduceMean", ["real", "across"], ["rows"], keepdims=0),
+        node("Reshape", ["rows", "eight"], ["strips"]),
+        node("ReduceMean", ["strips", "last"], ["light"], keepdims=0),
+        node("Mul", ["light", "sureness"], ["logits"]),
+        node("Softmax", ["logits"], ["scores"]),
+    ]
+    entry, answer = ("crops", UINT8, ["n", 48, 48, 3]), ("scores", FLOAT, ["n", 8])
+    axes = {"across": np.array([2, 3], np.int64), "last": np.array([2], np.int64)}
+    shape = np.array([-1, 8, 6], np.int64)
+    return graph_of(path, nodes, entry, answer, **axes, eight=shape, sureness=np.float32(sureness))
+
+
+def fields(path: Path, sureness: float = 0.05) -> Path:
+    """A graph in the contract of attributes, 136 x 112, that sees what drawn_attributes draws."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["crops"], ["real"], to=FLOAT),
+        node("ReduceMean", ["real", "colour"], ["grey"], keepdims=0),
+        node("Reshape", ["grey", "grid"], ["cells"]),
+        node("ReduceMean", ["cells", "within"], ["light"], keepdims=0),
+        node("Slice", ["light", "start", "stop", "columns"], ["five"]),
+        node("Reshape", ["five", "forty"], ["each"]),
+        node("Sub", ["each", "middle"], ["above"]),
+        node("Mul", ["above", "sureness"], ["logits"]),
+        node("Sigmoid", ["logits"], ["scores"]),
+    ]
+    whole = {
+        "colour": [3],
+        "grid": [-1, 8, 17, 7, 16],
+        "within": [2, 4],
+        "start": [0],
+        "stop": [5],
+        "columns": [2],
+        "forty": [-1, 40],
+    }
+    numbers = {"middle": np.float32(100), "sureness": np.float32(sureness)}
+    constants = {name: np.array(value, np.int64) for name, value in whole.items()} | numbers
+    entry, answer = ("crops", UINT8, ["n", 136, 112, 3]), ("scores", FLOAT, ["n", 40])
+    return graph_of(path, nodes, entry, answer, **constants)

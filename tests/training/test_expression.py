@@ -7,6 +7,7 @@ from tests.training.peers import classifier
 from training.evaluate.attributes import attribute_figures, attribute_scores
 from training.evaluate.expression import expression_figures, expression_scores
 from training.evaluate.reliability import calibration_error, reliability
+from training.graphs import open_classifier
 
 CLASSES = ("neutral", "happiness", "fear", "disgust")
 
@@ -148,7 +149,7 @@ def test_scores_of_attributes_of_another_form_are_refused(scores, words):
 
 
 def test_images_are_brought_to_the_size_that_an_expression_graph_takes(tmp_path):
-    graph = classifier(tmp_path / "colour.onnx")
+    graph = open_classifier(classifier(tmp_path / "colour.onnx"))
     grey = np.full((5, 48, 48), 90, np.uint8)
     np.testing.assert_allclose(expression_scores(graph, grey, batch=2), 1 / 3, atol=1e-6)
     red = np.zeros((3, 48, 48, 3), np.uint8)
@@ -157,7 +158,7 @@ def test_images_are_brought_to_the_size_that_an_expression_graph_takes(tmp_path)
 
 
 def test_crops_of_another_size_than_an_attribute_graph_takes_are_refused(tmp_path):
-    graph = classifier(tmp_path / "colour.onnx")
+    graph = open_classifier(classifier(tmp_path / "colour.onnx"))
     assert attribute_scores(graph, np.zeros((3, 16, 16, 3), np.uint8)).shape == (3, 3)
     with pytest.raises(ValueError, match=r"16 x 16, not \(48, 48, 3\)"):
         attribute_scores(graph, np.zeros((3, 48, 48, 3), np.uint8))

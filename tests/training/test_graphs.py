@@ -7,8 +7,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.standin import recognition_graph
 from tests.training.crops import drawn_crops
-from tests.training.peers import BIAS, WEIGHTS, classifier, graph_of, peer
-from training.graphs import open_classifier, open_graph
+from tests.training.peers import BIAS, WEIGHTS, bars, classifier, fields, graph_of, peer
+from training.graphs import open_classifier, open_graph, task_of
 
 CROPS = drawn_crops(people=3, each=2).pixels_NHWC
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
@@ -100,6 +100,38 @@ def test_a_classifier_says_what_it_takes_and_gives(tmp_path):
     blue = np.zeros((2, 16, 16, 3), np.uint8)
     blue[..., 2] = 200
     assert network.scores(blue).argmax(1).tolist() == [2, 2]
+
+
+def grey_classifier(path):
+    """In the form of FERPlus's authors: grey pixels, 64 x 64, one image, to logits of eight
+    classes; the first of them is the mean pixel / 100, the others zero."""
+    node = helper.make_node
+    nodes = [
+        node("ReduceMean", ["Input3", "axes"], ["mean"], keepdims=0),
+        node("MatMul", ["mean", "first"], ["Plus692_Output_0"]),
+    ]
+    entry, answer = ("Input3", FLOAT, [1, 1, 64, 64]), ("Plus692_Output_0", FLOAT, [1, 8])
+    first = np.eye(1, 8, dtype=np.float32) / np.float32(100)
+    return graph_of(path, nodes, entry, answer, axes=np.array([2, 3], np.int64), first=first)
+
+
+def test_the_form_of_ferpluss_authors_is_given_grey_pixels_and_its_logits_become_scores(tmp_path):
+    network = open_classifier(grey_classifier(tmp_path / "ferplus.onnx"))
+    assert (network.height, network.width, network.classes) == (64, 64, 8)
+    crops = np.stack([np.full((64, 64, 3), value, np.uint8) for value in (0, 200)])
+    scores = network.scores(crops)
+    np.testing.assert_allclose(scores[0], 1 / 8, atol=1e-6)
+    assert scores[1, 0] == pytest.approx(np.exp(2) / (np.exp(2) + 7), rel=1e-5)
+
+
+def test_a_graphs_form_tells_its_task(tmp_path):
+    tasks = {
+        "expression": bars(tmp_path / "a.onnx"),
+        "attributes": fields(tmp_path / "b.onnx"),
+        "recognition": peer(tmp_path / "c.onnx"),
+    }
+    assert {task: task_of(graph) for task, graph in tasks.items()} == {t: t for t in tasks}
+    assert task_of(grey_classifier(tmp_path / "d.onnx")) == "expression"
 
 
 def test_crops_that_a_graph_cannot_take_are_a_clear_error(tmp_path):

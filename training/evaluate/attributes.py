@@ -1,16 +1,16 @@
 """How well an attribute network sees what is there: N faces, A attributes, each present or not."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from training.data.pixels import Pixels
 from training.evaluate.bootstrap import draws, measured
 from training.evaluate.reliability import calibration_error, reliability
-from training.graphs import open_classifier
+from training.graphs import Classifier
 
 
 def attribute_figures(
@@ -68,14 +68,15 @@ def attribute_figures(
 
 
 def attribute_scores(
-    graph: Path, crops_NHWC: NDArray[np.uint8], *, threads: int = 2, batch: int = 32
+    network: Classifier, crops_NHWC: Pixels, *, batch: int = 32
 ) -> NDArray[np.float32]:
-    """(N, A): the graph's answers to crops of the size that it takes. Raises as
-    graphs.open_classifier does, and ValueError for crops of another size."""
-    network = open_classifier(graph, threads=threads)
+    """(N, A): the graph's answers to crops of the size that it takes, uint8 RGB.
+
+    Raises ValueError for crops of another size."""
     if crops_NHWC.shape[1:] != (network.height, network.width, 3):
         raise ValueError(
-            f"{graph} takes crops of {network.height} x {network.width}, not {crops_NHWC.shape[1:]}"
+            f"the graph takes crops of {network.height} x {network.width}, "
+            f"not {crops_NHWC.shape[1:]}"
         )
     starts = tqdm(range(0, len(crops_NHWC), batch), desc="attributes", leave=False)
     return np.concatenate([network.scores(crops_NHWC[i : i + batch]) for i in starts])

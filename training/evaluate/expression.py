@@ -1,7 +1,6 @@
 """How well an expression network names expressions: N faces, K classes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from training.data.pixels import Pixels
 from training.evaluate.bootstrap import draws, measured, share
 from training.evaluate.reliability import calibration_error, reliability
-from training.graphs import open_classifier
+from training.graphs import Classifier
 
 
 def expression_figures(
@@ -55,12 +55,12 @@ def macro_f1(confusion_RKK: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def expression_scores(
-    graph: Path, images_NHWC: NDArray[np.uint8], *, threads: int = 2, batch: int = 32
+    network: Classifier, images_NHWC: Pixels, *, batch: int = 32
 ) -> NDArray[np.float32]:
     """(N, K): the graph's answers to images of any one size, resized to the crops that it takes.
 
-    images_NHWC: uint8 RGB, or (N, H, W) grey. Raises as graphs.open_classifier does."""
-    network, parts = open_classifier(graph, threads=threads), []
+    images_NHWC: uint8 RGB, or (N, H, W) grey."""
+    parts = []
     for i in tqdm(range(0, len(images_NHWC), batch), desc="expressions", leave=False):
         images = [_rgb(image) for image in images_NHWC[i : i + batch]]
         crops = [cv2.resize(image, (network.width, network.height)) for image in images]

@@ -173,12 +173,12 @@ def _by_group(network: Network, crops: Crops, calibration: Calibration) -> dict[
     }
 
 
-def plain(figures: Any) -> Any:
-    """The figures as JSON can hold them: nine decimals, None for a number that is not finite."""
+def plain(figures: Any, digits: int = 9) -> Any:
+    """The figures as JSON can hold them, rounded; None for a number that is not finite."""
     if isinstance(figures, Mapping):
-        return {key: plain(value) for key, value in figures.items()}
+        return {key: plain(value, digits) for key, value in figures.items()}
     if isinstance(figures, (list, tuple)):
-        return [plain(value) for value in figures]
+        return [plain(value, digits) for value in figures]
     if isinstance(figures, float):
-        return round(figures, 9) if math.isfinite(figures) else None
+        return round(figures, digits) if math.isfinite(figures) else None
     return figures

@@ -130,6 +130,26 @@ def draw_reliability(points: Sequence[Mapping[str, float]], title: str, out: Pat
         axes.grid(alpha=0.3)
 
 
+def draw_face_size(
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    figure: str,
+    smallest_px: float,
+    title: str,
+    out: Path,
+) -> None:
+    """A figure against the distance between the eyes, a line a set, as face_size.size_curve gives
+    them; a dotted line at the smallest face that is answered."""
+    with _axes(out, height=4.2) as axes:
+        for name, rows in curves.items():
+            sizes, values = ([row[key] for row in rows] for key in ("inter_eye_px", figure))
+            axes.plot(sizes, values, marker="o", markersize=4, label=name)
+        label = f"smallest face answered, {smallest_px:g} px"
+        axes.axvline(smallest_px, color="grey", linestyle=":", label=label)
+        axes.set(xlabel="pixels between the eyes", ylabel=figure.replace("_", " "), title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize=8)
+
+
 def draw_calibration(calibration: Mapping[str, Any], out: Path) -> None:
     """FMR and FNMR against similarity, log scale, with their 95 % bands."""
     curve = {k: np.array(v) for k, v in calibration["curve"].items()}

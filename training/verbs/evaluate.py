@@ -1,4 +1,7 @@
-"""python -m training evaluate: the figures of recognition graphs, ours and peers', side by side."""
+"""python -m training evaluate: the figures of graphs, ours and peers', side by side.
+
+What a graph does is seen by its form, and decides what is measured: recognition, expression or
+attributes."""
 
 import argparse
 import json
@@ -6,18 +9,25 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.evaluate import on_celeba, on_ferplus
 from training.evaluate.figures import PEOPLE, Measured, evaluate
-from training.evaluate.table import table
+from training.evaluate.pictures import draw_classifier
+from training.evaluate.table import classifier_table, table
+from training.graphs import task_of
 from training.verbs import Verbs
+
+CLASSIFIERS = {"expression": on_ferplus.evaluate, "attributes": on_celeba.evaluate}
+OF_RECOGNITION = ("pairs", "flip", "picture")  # options that tell classifiers nothing
 
 
 def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "evaluate",
         parents=[places],
-        help="figures of recognition graphs, ours and peers', side by side",
-        description="Measures ONNX graphs on LFW and identities/ of --data, as far as they are "
-        "there, and on the --pairs. Prints a table with a column a graph.",
+        help="figures of graphs, ours and peers', side by side",
+        description="Measures ONNX graphs of one task on what --data has for it: recognition on "
+        "LFW, identities/ and the --pairs, expression on FERPlus and LFW, attributes on CelebA. "
+        "Prints a table with a column a graph.",
     )
     verb.set_defaults(call=run)
     verb.add_argument(
@@ -25,26 +35,54 @@ def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="GRAPH.onnx",
-        help="uint8 [n,112,112,3] RGB, or float [n,3,112,112] as InsightFace's",
+        help="recognition: uint8 [n,112,112,3] RGB, or float [n,3,112,112] as InsightFace's; "
+        "expression: uint8 [n,S,S,3] RGB, or grey float [1,1,64,64] as FERPlus's authors'; "
+        "attributes: uint8 [n,136,112,3] RGB",
     )
     verb.add_argument(
         "--pairs",
         action="append",
         default=[],
         metavar="NAME=CROPS[,PAIRS]",
-        help="one more set to verify: an InsightFace .bin, or a .rec, folder or zip of aligned "
-        "crops with pairs in the form of LFW's pairs.txt; may be given several times",
+        help="recognition: one more set to verify: an InsightFace .bin, or a .rec, folder or zip "
+        "of aligned crops with pairs in the form of LFW's pairs.txt; may be given several times",
     )
     verb.add_argument(
-        "--flip", action="store_true", help="verify again with the mirror image added"
+        "--flip", action="store_true", help="recognition: verify again with the mirror image added"
     )
     verb.add_argument("--out", type=Path, required=True, help="a json file")
     verb.add_argument("--table", type=Path, help="a markdown file for the table")
-    verb.add_argument("--picture", type=Path, help="a png of the first graph's calibration")
+    verb.add_argument(
+        "--picture", type=Path, help="recognition: a png of the first graph's calibration"
+    )
     verb.add_argument("--pictures", type=Path, help="a folder for all plots")
 
 
 def run(a: argparse.Namespace) -> None:
+    tasks = {path: task_of(path) for path in a.graphs}
+    if len(set(tasks.values())) > 1:
+        said = ", ".join(f"{path} {task}" for path, task in tasks.items())
+        raise ValueError(f"graphs of one task are measured side by side, not {said}")
+    task = tasks[a.graphs[0]]
+    if task in CLASSIFIERS:
+        _classifiers(a, task)
+    else:
+        _recognition(a)
+
+
+def _classifiers(a: argparse.Namespace, task: str) -> None:
+    if asked := [f"--{name}" for name in OF_RECOGNITION if getattr(a, name)]:
+        raise ValueError(f"{' and '.join(asked)}: of recognition alone, and this is {task}")
+    graphs = CLASSIFIERS[task](a.graphs, a.data, threads=a.threads)
+    # A card is made of the first graph's: export reads them at the top.
+    _write(a.out, json.dumps({**graphs[0], "graphs": graphs}, indent=1, allow_nan=False) + "\n")
+    if a.pictures:
+        for figures in graphs:
+            draw_classifier(figures, a.pictures, f"-{_slug(figures['name'])}")
+    _show(classifier_table(graphs), a.table)
+
+
+def _recognition(a: argparse.Namespace) -> None:
     found = evaluate(
         a.graphs, a.data, a.runs / "cache", pairs=a.pairs, flip=a.flip, threads=a.threads
     )
@@ -59,9 +97,12 @@ def run(a: argparse.Namespace) -> None:
         draw_calibration(figures["calibration"], a.picture)
     if a.pictures:
         _draw(found, a.pictures)
-    page = table(graphs)
-    if a.table:
-        _write(a.table, page)
+    _show(table(graphs), a.table)
+
+
+def _show(page: str, path: Path | None) -> None:
+    if path:
+        _write(path, page)
     print(page, end="")
 
 
