@@ -38,10 +38,30 @@ def small(*, attention: bool = True) -> nn.Sequential:
     return net.to(memory_format=torch.channels_last).train()
 
 
+def like_mobilenet() -> nn.Sequential:
+    """What PAtt-Lite has besides: ReLU6, TensorFlow's padding, windows that do not overlap."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 48, 3),
+        nn.BatchNorm2d(48),
+        nn.ReLU6(),
+        nn.ZeroPad2d((0, 1, 0, 1)),
+        nn.Conv2d(48, 48, 3, stride=2, groups=48, bias=False),
+        nn.BatchNorm2d(48),
+        nn.ReLU6(),
+        nn.Conv2d(48, 48, 2, 2, groups=48, bias=False),
+    )
+    for norm in (net[1], net[5]):
+        nn.init.uniform_(norm.weight, 2, 5)  # so that some of the map reaches 6
+        nn.init.normal_(norm.bias, 2)
+    return net.to(memory_format=torch.channels_last).train()
+
+
 @needs_compiler
+@pytest.mark.parametrize("network", [small, like_mobilenet])
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_outputs_gradients_and_running_statistics_are_the_same(offset):
-    plain, ours = small(), small()
+def test_outputs_gradients_and_running_statistics_are_the_same(network, offset):
+    plain, ours = network(), network()
     x = torch.randn(5, 3, 14, 11) + offset
     by_x = [x.clone().requires_grad_(), x.clone().requires_grad_()]
     plain.double(), ours.float()
@@ -60,12 +80,19 @@ def test_outputs_gradients_and_running_statistics_are_the_same(offset):
         torch.testing.assert_close(got, wanted.to(got.dtype), rtol=1e-4, atol=1e-5)
 
 
+def without_attention() -> nn.Sequential:
+    """Without ESCA: where two of the nine values become equal, its maximum's gradient moves."""
+    return small(attention=False)
+
+
 @needs_compiler
-def test_bfloat16_maps_give_nearly_the_same_and_float32_gradients():
-    # Without ESCA: where two of the nine values become equal, its maximum's gradient moves.
-    plain, ours = small(attention=False), small(attention=False)
-    x, weights = torch.randn(5, 3, 14, 11), torch.randn(5, 32, 6, 5)
-    (plain(x) * weights).sum().backward()
+@pytest.mark.parametrize("network", [without_attention, like_mobilenet])
+def test_bfloat16_maps_give_nearly_the_same_and_float32_gradients(network):
+    plain, ours = network(), network()
+    x = torch.randn(5, 3, 14, 11)
+    wanted = plain(x)
+    weights = torch.randn(wanted.shape)
+    (wanted * weights).sum().backward()
     with torch.autocast("cpu", torch.bfloat16):
         output = fused_view(ours)(x)
     assert output.dtype == torch.bfloat16
@@ -75,6 +102,30 @@ def test_bfloat16_maps_give_nearly_the_same_and_float32_gradients():
             assert got.grad.dtype == torch.float32
             alike = torch.cosine_similarity(got.grad.flatten(), wanted.grad.flatten(), dim=0)
             assert alike > 0.995, name
+
+
+@needs_compiler
+@pytest.mark.parametrize(("height", "width"), [(8, 6), (7, 10), (5, 5), (2, 2)])
+def test_a_depth_wise_convolution_over_tensorflows_padding_is_one_step(height, width):
+    torch.manual_seed(3)
+    plain = nn.Sequential(
+        nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(32, 32, 3, 2, groups=32, bias=False)
+    )
+    ours = fused_view(plain)
+    assert len(ours) == 1
+    x = torch.randn(3, 32, height, width).requires_grad_()
+    wanted = plain(x)
+    torch.testing.assert_close(ours(x), wanted)
+    weights, learnt = torch.randn(wanted.shape), [x, plain[1].weight]
+    gradients = [torch.autograd.grad((net(x) * weights).sum(), learnt) for net in (ours, plain)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_that_no_step_knows_is_left_to_pytorch():
+    for around in ((1, 1, 1, 1), (0, 1, 0, 2)):
+        net = nn.Sequential(nn.ZeroPad2d(around), nn.Conv2d(16, 16, 3, 2, groups=16, bias=False))
+        x = torch.randn(2, 16, 6, 6)
+        torch.testing.assert_close(fused_view(net)(x), net(x))
 
 
 @needs_compiler
@@ -107,7 +158,7 @@ def test_a_maximum_that_several_positions_share_gives_its_gradient_to_the_first(
 @needs_compiler
 def test_a_map_that_does_not_fit_the_passes_is_refused_with_its_shape():
     with pytest.raises(RuntimeError, match=r"multiple of 16.*\[2, 8, 3, 3\]"):
-        _compiled().depthwise_forward(torch.randn(2, 8, 3, 3), torch.randn(8, 1, 3, 3), 1)
+        _compiled().depthwise_forward(torch.randn(2, 8, 3, 3), torch.randn(8, 1, 3, 3), 1, 1)
 
 
 @needs_compiler

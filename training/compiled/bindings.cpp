@@ -1,11 +1,12 @@
 #include "maps.h"
 
 std::vector<Tensor> norm_prelu_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                       Tensor, Tensor, double, double);
+                                       double, Tensor, Tensor, double, double);
 std::vector<Tensor> norm_prelu_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                        const Tensor&, const Tensor&, const Tensor&);
-Tensor depthwise_forward(const Tensor&, const Tensor&, int64_t);
-std::vector<Tensor> depthwise_backward(const Tensor&, const Tensor&, const Tensor&, int64_t);
+                                        const Tensor&, double, const Tensor&, const Tensor&);
+Tensor depthwise_forward(const Tensor&, const Tensor&, int64_t, int64_t);
+std::vector<Tensor> depthwise_backward(const Tensor&, const Tensor&, const Tensor&, int64_t,
+                                       int64_t);
 std::vector<Tensor> esca_forward(const Tensor&, const Tensor&, const Tensor&);
 std::vector<Tensor> esca_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                   const Tensor&);

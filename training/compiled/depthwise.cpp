@@ -1,4 +1,7 @@
-// The 3x3 depth-wise convolution (zero padding 1, stride 1 or 2) and its gradients.
+// The 3x3 depth-wise convolution (stride 1 or 2) and its gradients.
+//
+// Zeros stand around the map: one row and column after it, and `before` it 1 or, with stride 2, none,
+// which is TensorFlow's "SAME" of an even map.
 //
 // For maps with channels last, PyTorch's gradients of it take several times what they move. Here a
 // thread takes whole images and slides three rows over each, some channels at a time, widened to
@@ -94,36 +97,40 @@ void in_windows(const T* maps, const Map& map, Work work) {
 }
 
 template <typename T>
-void convolve(const T* in, const Map& from, const float* weights, int64_t stride, T* out, const Map& to) {
+void convolve(const T* in, const Map& from, const float* weights, int64_t stride, int64_t before, T* out,
+              const Map& to) {
   const int64_t C = from.channels, block = block_of(from);
   in_windows(in, from, [&](Window<T>& window, int64_t b, int64_t c) {
     std::vector<Tap> taps(kTaps);
     for (int64_t y = 0; y < to.height; ++y) {
       for (int64_t k = 0; k < kTaps; ++k)
-        taps[k] = {window.row(y * stride + k / 3 - 1) + k % 3 * block, weights + k * C + c};
+        taps[k] = {window.row(y * stride + k / 3 - before) + (k % 3 + 1 - before) * block,
+                   weights + k * C + c};
       T* line = out + (b * to.height + y) * to.width * C + c;
       weigh(taps, stride * block, line, C, to.width, block);
     }
   });
 }
 
-// Along one axis the input at `at` was tap k of the output at (at + 1 - k) / stride, where that divides.
+// Along one axis the input at `at` was tap k of the output at (at + before - k) / stride, where that
+// divides.
 template <typename Found>
-void readers(int64_t at, int64_t stride, Found found) {
+void readers(int64_t at, int64_t stride, int64_t before, Found found) {
   for (int64_t k = 0; k < 3; ++k)
-    if ((at + 1 - k + stride) % stride == 0) found(k, (at + 1 - k + stride) / stride - 1);
+    if ((at + before - k + stride) % stride == 0) found(k, (at + before - k + stride) / stride - 1);
 }
 
 template <typename T>
-void propagate(const T* grad, const Map& of, const float* weights, int64_t stride, T* out, const Map& to) {
+void propagate(const T* grad, const Map& of, const float* weights, int64_t stride, int64_t before, T* out,
+               const Map& to) {
   const int64_t C = of.channels, block = block_of(of);
   in_windows(grad, of, [&](Window<T>& window, int64_t b, int64_t c) {
     std::vector<Tap> taps;
     for (int64_t y = 0; y < to.height; ++y)
       for (int64_t phase = 0; phase < stride; ++phase) {
         taps.clear();
-        readers(y, stride, [&](int64_t ky, int64_t row) {
-          readers(phase, stride, [&](int64_t kx, int64_t column) {
+        readers(y, stride, before, [&](int64_t ky, int64_t row) {
+          readers(phase, stride, before, [&](int64_t kx, int64_t column) {
             taps.push_back({window.row(row) + (column + 1) * block, weights + (3 * ky + kx) * C + c});
           });
         });
@@ -135,7 +142,8 @@ void propagate(const T* grad, const Map& of, const float* weights, int64_t strid
 
 // (9, C): the sum over positions of neighbour * gradient.
 template <typename T>
-std::vector<double> correlate(const T* in, const Map& from, const T* grad, const Map& of, int64_t stride) {
+std::vector<double> correlate(const T* in, const Map& from, const T* grad, const Map& of, int64_t stride,
+                              int64_t before) {
   const int64_t C = from.channels, block = block_of(from);
   return sums(from.images, kTaps * C, 1, [&](int64_t b, int64_t, float* acc) {
     Window<T> window(from);
@@ -143,7 +151,8 @@ std::vector<double> correlate(const T* in, const Map& from, const T* grad, const
       window.enter(in, b, c);
       for (int64_t y = 0; y < of.height; ++y) {
         const float* near[kTaps];
-        for (int k = 0; k < kTaps; ++k) near[k] = window.row(y * stride + k / 3 - 1) + k % 3 * block;
+        for (int k = 0; k < kTaps; ++k)
+          near[k] = window.row(y * stride + k / 3 - before) + (k % 3 + 1 - before) * block;
         const T* line = grad + (b * of.height + y) * of.width * C + c;
         for (int64_t j = 0; j < block; j += kLanes) {
           Lanes sum[kTaps];
@@ -171,29 +180,31 @@ Floats taps_first(const Tensor& weight) {
 
 }  // namespace
 
-Tensor depthwise_forward(const Tensor& x, const Tensor& weight, int64_t stride) {
+Tensor depthwise_forward(const Tensor& x, const Tensor& weight, int64_t stride, int64_t before) {
+  TORCH_CHECK(before == 1 || (before == 0 && stride == 2), "padding ", before, " with stride ", stride);
   const Map from = map_of(x);
-  const Map to{from.images, from.channels, (from.height - 1) / stride + 1, (from.width - 1) / stride + 1};
+  const auto side = [&](int64_t of) { return (of + before - 2) / stride + 1; };
+  const Map to{from.images, from.channels, side(from.height), side(from.width)};
   Tensor out = at::empty({to.images, to.channels, to.height, to.width},
                          x.options().memory_format(at::MemoryFormat::ChannelsLast));
   Floats weights = taps_first(weight);
   by_type(x, [&](auto type) {
     using T = decltype(type);
-    convolve(data<T>(x), from, weights.data(), stride, data<T>(out), to);
+    convolve(data<T>(x), from, weights.data(), stride, before, data<T>(out), to);
   });
   return out;
 }
 
 // The gradients by x and weight.
 std::vector<Tensor> depthwise_backward(const Tensor& grad, const Tensor& x, const Tensor& weight,
-                                       int64_t stride) {
+                                       int64_t stride, int64_t before) {
   const Map from = map_of(x), to = map_of(grad);
   Tensor by_x = at::empty_like(x), by_weight = at::empty(weight.sizes(), weight.options());
   Floats weights = taps_first(weight);
   by_type(x, [&](auto type) {
     using T = decltype(type);
-    propagate(data<T>(grad), to, weights.data(), stride, data<T>(by_x), from);
-    const auto total = correlate(data<T>(x), from, data<T>(grad), to, stride);
+    propagate(data<T>(grad), to, weights.data(), stride, before, data<T>(by_x), from);
+    const auto total = correlate(data<T>(x), from, data<T>(grad), to, stride, before);
     for (int64_t c = 0; c < from.channels; ++c)
       for (int64_t k = 0; k < kTaps; ++k)
         data<float>(by_weight)[c * kTaps + k] = total[k * from.channels + c];

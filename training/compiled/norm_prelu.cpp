@@ -1,9 +1,11 @@
-// Batch normalisation and PReLU in one pass each way.
+// Batch normalisation and its activation, PReLU or ReLU6, in one pass each way.
 //
 // PyTorch runs the two apart, and on a CPU a training step of a MobileFaceNet is bound by the memory
 // that they move: seven passes over each map where four would do, and PReLU's own backward fills a
 // whole map with slope gradients before it sums it. Here the normalised map is never stored: the
 // backward pass computes it again from the convolution's output.
+//
+// The activation: y where positive, slope y where negative, at most `top`.
 #include "maps.h"
 
 namespace {
@@ -27,25 +29,32 @@ void add_moments(const T* in, const float* origin, int64_t from, int64_t until, 
 
 template <typename T>
 void normalise(const T* in, T* out, int64_t from, int64_t until, int64_t C, const float* scale,
-               const float* shift, const float* slope) {
+               const float* shift, const float* slope, float top) {
   for (int64_t row = from; row < until; ++row)
     for (int64_t c = 0; c < C; c += kLanes) {
       const Lanes y = load(in + row * C + c) * load(scale + c) + load(shift + c);
-      store(out + row * C + c, positive(y) + load(slope + c) * negative(y));
+      const Lanes z = positive(y) + load(slope + c) * negative(y);
+      store(out + row * C + c, z < top ? z : z - z + top);
     }
+}
+
+// The activation's gradient: what of g, the gradient by its value, reaches y.
+inline Lanes behind(Lanes y, Lanes g, Lanes slope, float top) {
+  const Lanes d = y > 0 ? g : g * slope;
+  return y < top ? d : d - d;
 }
 
 // d, the gradient by the normalised, scaled value; summed: d, d (x - mean), and what reaches the slope.
 template <typename T>
 void add_gradients(const T* in, const T* grad, int64_t from, int64_t until, int64_t C,
-                   const float* scale, const float* shift, const float* slope, const float* mean,
-                   float* acc) {
+                   const float* scale, const float* shift, const float* slope, float top,
+                   const float* mean, float* acc) {
   for (int64_t c = 0; c < C; c += kLanes) {
     const Lanes by = load(scale + c), off = load(shift + c), a = load(slope + c), mu = load(mean + c);
     Lanes sum = load(acc + c), by_x = load(acc + C + c), by_slope = load(acc + 2 * C + c);
     for (int64_t row = from; row < until; ++row) {
       const Lanes x = load(in + row * C + c), g = load(grad + row * C + c), y = x * by + off;
-      const Lanes d = y > 0 ? g : g * a;
+      const Lanes d = behind(y, g, a, top);
       sum += d;
       by_x += d * (x - mu);
       by_slope += g * negative(y);
@@ -58,13 +67,13 @@ void add_gradients(const T* in, const T* grad, int64_t from, int64_t until, int6
 
 template <typename T>
 void propagate(const T* in, const T* grad, T* out, int64_t from, int64_t until, int64_t C,
-               const float* scale, const float* shift, const float* slope, const float* of_x,
-               const float* constant) {
+               const float* scale, const float* shift, const float* slope, float top,
+               const float* of_x, const float* constant) {
   for (int64_t row = from; row < until; ++row)
     for (int64_t c = 0; c < C; c += kLanes) {
       const Lanes by = load(scale + c), g = load(grad + row * C + c), x = load(in + row * C + c);
       const Lanes y = x * by + load(shift + c);
-      const Lanes d = y > 0 ? g : g * load(slope + c);
+      const Lanes d = behind(y, g, load(slope + c), top);
       store(out + row * C + c, by * d + load(of_x + c) * x + load(constant + c));
     }
 }
@@ -73,8 +82,8 @@ void propagate(const T* in, const T* grad, T* out, int64_t from, int64_t until, 
 
 // out, and per channel the mean and 1 / sqrt(var + eps) of the batch; the running statistics move on.
 std::vector<Tensor> norm_prelu_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                                       const Tensor& slope, Tensor running_mean, Tensor running_var,
-                                       double momentum, double eps) {
+                                       const Tensor& slope, double top, Tensor running_mean,
+                                       Tensor running_var, double momentum, double eps) {
   const Map map = map_of(x);
   const int64_t rows = map.rows(), C = map.channels;
   Tensor mean = at::empty_like(gamma), invstd = at::empty_like(gamma), out = at::empty_like(x);
@@ -102,7 +111,7 @@ std::vector<Tensor> norm_prelu_forward(const Tensor& x, const Tensor& gamma, con
       rv += momentum * (var * rows / (rows - 1.0) - rv);
     }
     in_threads(rows, [&](int, int64_t from, int64_t until) {
-      normalise(in, data<T>(out), from, until, C, scale, shift, data<float>(slope));
+      normalise(in, data<T>(out), from, until, C, scale, shift, data<float>(slope), top);
     });
   });
   return {out, mean, invstd};
@@ -110,8 +119,8 @@ std::vector<Tensor> norm_prelu_forward(const Tensor& x, const Tensor& gamma, con
 
 // The gradients by x, gamma, beta and slope.
 std::vector<Tensor> norm_prelu_backward(const Tensor& grad, const Tensor& x, const Tensor& gamma,
-                                        const Tensor& beta, const Tensor& slope, const Tensor& mean,
-                                        const Tensor& invstd) {
+                                        const Tensor& beta, const Tensor& slope, double top,
+                                        const Tensor& mean, const Tensor& invstd) {
   const Map map = map_of(x);
   map_of(grad);
   const int64_t rows = map.rows(), C = map.channels;
@@ -128,7 +137,7 @@ std::vector<Tensor> norm_prelu_backward(const Tensor& grad, const Tensor& x, con
     using T = decltype(type);
     const T *in = data<T>(x), *g = data<T>(grad);
     const auto total = sums(rows, 3 * C, kBlock, [&](int64_t from, int64_t until, float* acc) {
-      add_gradients(in, g, from, until, C, scale, shift, a, mu, acc);
+      add_gradients(in, g, from, until, C, scale, shift, a, top, mu, acc);
     });
     for (int64_t c = 0; c < C; ++c) {
       const double d_gamma = total[C + c] * inv[c];
@@ -139,7 +148,7 @@ std::vector<Tensor> norm_prelu_backward(const Tensor& grad, const Tensor& x, con
       constant[c] = -scale[c] * total[c] / rows - of_x[c] * mu[c];
     }
     in_threads(rows, [&](int, int64_t from, int64_t until) {
-      propagate(in, g, data<T>(by_x), from, until, C, scale, shift, a, of_x, constant);
+      propagate(in, g, data<T>(by_x), from, until, C, scale, shift, a, top, of_x, constant);
     });
   });
   return {by_x, by_gamma, by_beta, by_slope};
