@@ -45,7 +45,9 @@ class Attention(nn.Module):
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part in (self.query(x_BND), *self.key_value(memory).chunk(2, dim=2))
         )
-        attended_BhNd = F.scaled_dot_product_attention(query, key, value)
+        # Written out: PyTorch's own, on a CPU, takes four times as long for bfloat16's gradients.
+        weights_BhNM = torch.softmax(query @ key.mT * HEAD**-0.5, dim=-1)
+        attended_BhNd = weights_BhNM @ value
         return self.out(attended_BhNd.transpose(1, 2).flatten(2))
 
 
