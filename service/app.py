@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from service.api import (
+    analyses,
     detection,
     docs,
     embeddings,
@@ -39,12 +40,13 @@ from service.calibration.kept import Calibrations
 from service.decision import Calibration
 from service.errors import ArtefactError, MienError
 from service.gallery import open_gallery
-from service.inference.artefact import Artefact, golden_pattern, load_artefact
+from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, load_artefact
 from service.inference.batcher import Batcher
 from service.inference.session import Session
+from service.look import MIN_FACE_PX, Classifier, Engine
 from service.memory import give_memory_back
-from service.recognition import MIN_FACE_PX, Engine
 from service.settings import Settings, hand_down, read_settings, unknown_variables
+from service.vision.align import EXPRESSION_CANVAS, IDENTITY_CANVAS, WIDE_CANVAS, Canvas
 from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Photograph
 
@@ -59,6 +61,7 @@ _ROUTERS: Final = (
     enrolment,
     identification,
     verification,
+    analyses,
     galleries,
     persons,
     house,
@@ -135,20 +138,24 @@ def serve(settings: Settings) -> None:
 def open_everything(settings: Settings) -> Opened:
     """The engine of the settings, not yet warm. Raises ArtefactError, SettingsError, Storage*."""
     give_memory_back()
-    detector, recogniser = _load_models(settings)
-    cascade = Cascade(**{part: graph.run for part, graph in detector.graphs.items()})
-    batcher = Batcher(
-        partial(_first_output, recogniser.graphs["model"]),
-        max_batch=settings.batch_crops,
-        max_waiting=_MOST_CROPS_IN_LINE,
-        name=recogniser.name,
-        runners=settings.runs_at_once,
-    )
+    models = _load_models(settings)
+    recogniser = models["recognition"]
+    cascade = Cascade(**{part: graph.run for part, graph in models["detection"].graphs.items()})
+    batchers = {
+        task: _batcher(artefact, settings)
+        for task, artefact in models.items()
+        if task != "detection"
+    }
     photographs = ThreadPoolExecutor(settings.photographs_at_once, "photograph")
     store = open_gallery(settings.data, search_threads=settings.threads)
     engine = Engine(
         detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
-        embed=batcher.submit,
+        embed=batchers["recognition"].submit,
+        classifiers={
+            task: _classifier(artefact, batchers[task])
+            for task, artefact in models.items()
+            if task in CLASSIFIERS
+        },
         galleries=store,
         calibration=_calibration(recogniser),
         calibrations=Calibrations(settings.calibrations),
@@ -161,23 +168,58 @@ def open_everything(settings: Settings) -> Opened:
 
     def close() -> None:
         photographs.shutdown()
-        batcher.close()
+        for batcher in batchers.values():
+            batcher.close()
         store.close()
 
-    return Opened(engine, (detector, recogniser), partial(_warm_up, engine, settings), close)
+    return Opened(engine, tuple(models.values()), partial(_warm_up, engine, settings), close)
 
 
-def _load_models(settings: Settings) -> tuple[Artefact, Artefact]:
-    threads, device = settings.threads, settings.device
-    detector = load_artefact(settings.models / settings.detection, threads=threads, device=device)
-    recogniser = load_artefact(
-        settings.models / settings.recognition, threads=threads, device=device
+def _load_models(settings: Settings) -> dict[str, Artefact]:
+    """The networks by their task; none of what is off."""
+    return {task: _load_model(settings, task, name) for task, name in settings.networks.items()}
+
+
+def _load_model(settings: Settings, task: str, name: str) -> Artefact:
+    artefact = load_artefact(
+        settings.models / name, threads=settings.threads, device=settings.device
     )
-    for artefact, task in ((detector, "detection"), (recogniser, "recognition")):
-        if artefact.task != task:
-            reason = f"its task is {artefact.task}, where {task} is asked for"
-            raise ArtefactError(str(artefact.folder), reason)
-    return detector, recogniser
+    if artefact.task != task:
+        reason = f"its task is {artefact.task}, where {task} is asked for"
+        raise ArtefactError(str(artefact.folder), reason)
+    return artefact
+
+
+def _batcher(artefact: Artefact, settings: Settings) -> Batcher:
+    return Batcher(
+        partial(_first_output, artefact.graphs["model"]),
+        max_batch=settings.batch_crops,
+        max_waiting=_MOST_CROPS_IN_LINE,
+        name=artefact.name,
+        runners=settings.runs_at_once,
+    )
+
+
+def _classifier(artefact: Artefact, batcher: Batcher) -> Classifier:
+    manifest = artefact.manifest
+    classes = tuple(manifest["classes"])
+    reliable = manifest.get("reliable", {})
+    return Classifier(
+        name=artefact.name,
+        scores=batcher.submit,
+        canvas=_canvas(artefact),
+        classes=classes,
+        reliable=frozenset(name for name in classes if reliable.get(name, True)),
+        min_inter_eye_px=float(manifest["min_inter_eye_px"]),
+    )
+
+
+def _canvas(artefact: Artefact) -> Canvas:
+    """What a classifier's crops look like: of the size that its graph takes."""
+    if artefact.task == "attributes":
+        return WIDE_CANVAS
+    [crops] = artefact.graphs["model"].inputs.values()
+    return EXPRESSION_CANVAS.scaled(crops["shape"][2])
 
 
 def _calibration(recogniser: Artefact) -> Calibration:
@@ -197,8 +239,11 @@ def _warm_up(engine: Engine, settings: Settings) -> None:
     """Runs what the first caller would otherwise wait for."""
     pattern = golden_pattern((1, 480, 640, 3))[0]
     engine.detect(Photograph(pattern), MIN_FACE_PX)
-    for count in {1, settings.batch_crops}:
-        engine.embed(golden_pattern((count, 112, 112, 3))).result()
+    networks = [(engine.embed, IDENTITY_CANVAS)]
+    networks += [(one.scores, one.canvas) for one in engine.classifiers.values()]
+    for run, canvas in networks:
+        for count in {1, settings.batch_crops}:
+            run(golden_pattern((count, canvas.height, canvas.width, 3))).result()
     engine.galleries.warm_up()
 
 

@@ -12,7 +12,8 @@ MienError
 ├── FaceError                     the faces of one image
 │   ├── NoFace                    no-face
 │   ├── SeveralFaces              several-faces
-│   └── FaceQualityTooLow         face-quality-too-low: one measure of the face, its value and limit
+│   ├── FaceQualityTooLow         face-quality-too-low: the face's components that are beyond a level's bounds
+│   └── FaceTooSmall              face-too-small: for one feature; others of the face are answered
 ├── RequestError                  the call itself
 │   ├── FieldUnknown              field-unknown
 │   ├── FieldInvalid              field-invalid
@@ -43,6 +44,7 @@ MienError
 │   └── ErasureIncomplete         erasure-incomplete: deleted, but bytes are still on the disk
 ├── EnrolmentRefused              enrolment-refused: no face of the call could be enrolled
 ├── ModelUnknown                  model-unknown
+├── FeatureOff                    feature-off: the deployment has switched it off
 ├── ArtefactError                 a model file that is not what its manifest says; stops the start
 └── SettingsError                 a setting that cannot be used; stops the start
 """
@@ -164,12 +166,30 @@ class SeveralFaces(FaceError):
 @dataclass(eq=False)
 class FaceQualityTooLow(FaceError):
     slug = "face-quality-too-low"
-    text = "the face's {measure} is {value:g}; quality={level} asks for at {bound} {limit:g}"
-    measure: str
+    text = "quality={level} asks for a better picture of the face: {words}"
+    level: str
+    failed: list[dict[str, Any]]  # each: component, value, limit, reason
+
+    def __str__(self) -> str:
+        words = (
+            "{component} is {value:g}, at {} {limit:g} is asked".format(
+                "most" if one["value"] > one["limit"] else "least", **one
+            )
+            for one in self.failed
+        )
+        return self.text.format(level=self.level, words="; ".join(words))
+
+
+@dataclass(eq=False)
+class FaceTooSmall(FaceError):
+    slug = "face-too-small"
+    text = (
+        "the face's eyes are {value:.4g} pixels apart in the photograph; {feature} asks for at "
+        "least {limit:g}, below which its answers were measured to go wrong"
+    )
+    feature: str
     value: float
     limit: float
-    bound: str  # least or most
-    level: str
 
 
 class RequestError(MienError):
@@ -395,6 +415,15 @@ class ModelUnknown(MienError):
     text = "there is no model {value!r}; there are {known}"
     value: str
     known: list[str]
+
+
+@dataclass(eq=False)
+class FeatureOff(MienError):
+    slug = "feature-off"
+    text = "{feature} is switched off here ({setting}=off): {reason}"
+    feature: str
+    setting: str
+    reason: str
 
 
 @dataclass(eq=False)

@@ -1,9 +1,10 @@
 """The way of a photograph: image file -> faces -> crops -> embeddings -> candidates -> decision.
 
-The one place that knows the order of the steps; the steps know nothing of each other. Each verb
-takes an Engine and a call's images and gives plain records. The verbs are coroutines: photographs
-are worked on in the engine's threads, crops of all calls meet in its batcher, the gallery is asked
-in a thread of its own, and the event loop is free. A call that is cancelled leaves every line.
+With look.py, its first half, and analysis.py, the other way to end, the one place that knows the
+order of the steps; the steps know nothing of each other. Each verb takes an Engine and a call's
+images and gives plain records. The verbs are coroutines: photographs are worked on in the engine's
+threads, crops of all calls meet in its batchers, the gallery is asked in a thread of its own, and
+the event loop is free. A call that is cancelled leaves every line.
 
 An image that cannot be used is an error in its Look, and the other images go on; what is wrong with
 the call, the gallery or the service is raised.
@@ -11,15 +12,13 @@ the call, the gallery or the service is raised.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.calibration.kept import Calibrations
 from service.decision import (
     Calibration,
     Threshold,
@@ -38,57 +37,23 @@ from service.errors import (
     SeveralFaces,
     SpaceMismatch,
 )
-from service.gallery.contract import Candidate, Enrolment, Galleries, Idempotency, NewFace
-from service.imagefile import read_photograph
+from service.gallery.contract import Candidate, Enrolment, Idempotency, NewFace
+from service.look import (
+    MIN_FACE_PX,
+    Engine,
+    Image,
+    Look,
+    SeenFace,
+    face_details,
+    look,
+    side_by_side,
+)
 from service.observe.stages import Stages
-from service.vision.align import align_crops
-from service.vision.faces import Face, Photograph
-from service.vision.quality import Quality, assess_face, require_quality
+from service.vision.align import IDENTITY_CANVAS
+from service.vision.quality import require_quality
 
-MIN_FACE_PX: Final = 20
-Image = bytes | ImageError
+TO_EMBED: Final = {"identity": IDENTITY_CANVAS}  # the crops that embeddings are made of
 Pick = Literal["only", "largest"]
-_Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What the steps need, warm and ready.
-
-    detect: (photograph, smallest face in px) -> faces, largest first. embed: uint8 crops
-    (N, 112, 112, 3), N > 0 -> float32 (N, 512), unit length, to come. calibration: the model's own,
-    calibrations: the user's. photographs: as many threads as photographs may be in memory at once.
-    """
-
-    detect: Callable[[Photograph, int], list[Face]]
-    embed: Callable[[NDArray[np.uint8]], "Future[NDArray[np.float32]]"]
-    galleries: Galleries
-    calibration: Calibration
-    calibrations: Calibrations
-    photographs: Executor
-    model: str
-    space: str
-    max_image_bytes: int
-    max_pixels: int
-
-
-@dataclass(frozen=True)
-class SeenFace:
-    """A face of an image and what its picture is worth. crop: uint8 (112, 112, 3) RGB."""
-
-    face: Face
-    quality: Quality
-    crop: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was seen in one image: its faces, largest first, or the error that kept them."""
-
-    width: int | None = None
-    height: int | None = None
-    faces: list[SeenFace] = field(default_factory=list)
-    error: ImageError | FaceError | None = None
 
 
 @dataclass(frozen=True)
@@ -164,14 +129,14 @@ async def detect(
     limit: int | None = None,
 ) -> list[Look]:
     """The faces of each image, the largest `limit` of them."""
-    return await _side_by_side(
-        [_look(engine, image, stages, min_face_px, limit) for image in images]
+    return await side_by_side(
+        [look(engine, image, stages, {}, min_face_px=min_face_px, limit=limit) for image in images]
     )
 
 
 async def embed(engine: Engine, images: Sequence[Image], stages: Stages) -> list[Embedded]:
     """The faces of each image with their embeddings."""
-    return await _side_by_side([_look_and_embed(engine, image, stages) for image in images])
+    return await side_by_side([_look_and_embed(engine, image, stages) for image in images])
 
 
 async def identify(
@@ -187,16 +152,12 @@ async def identify(
 
     Raises GalleryUnknown, SpaceMismatch, CalibrationLost before any image is read.
     """
-    threshold = await asyncio.to_thread(_threshold_in, engine, gallery, asked)
+    threshold = await asyncio.to_thread(threshold_in, engine, gallery, asked)
     embedded = await embed(engine, images, stages)
-    candidates = await _search(
-        engine, [one.embeddings_ND for one in embedded], stages, gallery, top_k
+    embeddings = [one.embeddings_ND for one in embedded]
+    identities = await identities_of(
+        engine, embeddings, stages, gallery=gallery, top_k=top_k, threshold=threshold
     )
-    with stages.measure("decide"):
-        identities = [
-            [Identity(c, decide(c[0].similarity if c else None, threshold)) for c in of_image]
-            for of_image in candidates
-        ]
     return Identified([one.look for one in embedded], identities, threshold)
 
 
@@ -219,12 +180,12 @@ async def verify(
         kept = await asyncio.to_thread(engine.calibrations.get, calibration)
         decides = kept.fit(engine.space)
     threshold = _threshold(decides, asked, faces=1)
-    looks = await detect(engine, images, stages)
+    looks = await side_by_side([look(engine, image, stages, TO_EMBED) for image in images])
     first, second = (
-        _picked(look, pick, image=name)
-        for look, name in zip(looks, ("image_a", "image_b"), strict=True)
+        _picked(seen, pick, image=name)
+        for seen, name in zip(looks, ("image_a", "image_b"), strict=True)
     )
-    a, b = await _embed(engine, [first, second], stages)
+    a, b = await embed_faces(engine, [first, second], stages)
     similarity = float(np.clip(a @ b, -1, 1))
     with stages.measure("decide"):
         decision = decide(similarity, threshold)
@@ -249,10 +210,11 @@ async def enroll(
         stored = await asyncio.to_thread(galleries.answered, order.gallery, order.idempotency)
         if stored is not None:
             return stored, True
-    enrolled = _sorted_out(await detect(engine, images, stages), order)
+    looks = await side_by_side([look(engine, image, stages, TO_EMBED) for image in images])
+    enrolled = _sorted_out(looks, order)
     if not enrolled.taken:
         _refuse(enrolled)
-    embeddings_ND = await _embed(engine, [seen for _, seen in enrolled.taken], stages)
+    embeddings_ND = await embed_faces(engine, [seen for _, seen in enrolled.taken], stages)
     made: list[bytes] = []
 
     def answer_once(enrolment: Enrolment) -> bytes:
@@ -278,63 +240,38 @@ async def enroll(
     return await asyncio.to_thread(store), not made
 
 
-def face_details(seen: SeenFace) -> dict[str, Any]:
-    """A face as plain data, as it is answered and kept: pixels to 0.01, measures to 4 digits."""
-    box = seen.face.box
-    return {
-        "box": {
-            "x": round(box.x, 2),
-            "y": round(box.y, 2),
-            "width": round(box.width, 2),
-            "height": round(box.height, 2),
-        },
-        "confidence": round(seen.face.confidence, 4),
-        "landmarks": [[round(x, 2), round(y, 2)] for x, y in seen.face.landmarks_52.tolist()],
-        "quality": {k: float(f"{v:.4g}") for k, v in dataclasses.asdict(seen.quality).items()},
-    }
-
-
-async def _look(
-    engine: Engine, image: Image, stages: Stages, min_face_px: int, limit: int | None
-) -> Look:
-    if isinstance(image, ImageError):
-        return Look(error=image)
-    return await asyncio.get_running_loop().run_in_executor(
-        engine.photographs, _look_at, engine, image, stages, min_face_px, limit
-    )
-
-
-def _look_at(
-    engine: Engine, data: bytes, stages: Stages, min_face_px: int, limit: int | None
-) -> Look:
-    try:
-        with stages.measure("decode"):
-            photograph = read_photograph(
-                data, max_bytes=engine.max_image_bytes, max_pixels=engine.max_pixels
-            )
-    except ImageError as error:
-        return Look(error=error)
-    with stages.measure("detect"):
-        faces = engine.detect(photograph, min_face_px)[:limit]
-    with stages.measure("align"):
-        crops = align_crops(photograph, [face.landmarks_52 for face in faces])
-        seen = [
-            SeenFace(face, assess_face(photograph, face, crop), crop)
-            for face, crop in zip(faces, crops, strict=True)
-        ]
-    return Look(photograph.width, photograph.height, seen)
-
-
 async def _look_and_embed(engine: Engine, image: Image, stages: Stages) -> Embedded:
-    look = await _look(engine, image, stages, MIN_FACE_PX, None)
-    return Embedded(look, await _embed(engine, look.faces, stages))
+    seen = await look(engine, image, stages, TO_EMBED)
+    return Embedded(seen, await embed_faces(engine, seen.faces, stages))
 
 
-async def _embed(engine: Engine, faces: Sequence[SeenFace], stages: Stages) -> NDArray[np.float32]:
+async def embed_faces(
+    engine: Engine, faces: Sequence[SeenFace], stages: Stages
+) -> NDArray[np.float32]:
+    """The embeddings of faces that were seen with the crops TO_EMBED: float32 (N, 512)."""
     if not faces:
         return np.empty((0, 512), np.float32)
     with stages.measure("embed"):
-        return await asyncio.wrap_future(engine.embed(np.stack([seen.crop for seen in faces])))
+        crops_N = np.stack([seen.crops["identity"] for seen in faces])
+        return await asyncio.wrap_future(engine.embed(crops_N))
+
+
+async def identities_of(
+    engine: Engine,
+    embeddings: Sequence[NDArray[np.float32]],
+    stages: Stages,
+    *,
+    gallery: str,
+    top_k: int,
+    threshold: Threshold,
+) -> list[list[Identity]]:
+    """For each image's embeddings, for each of its faces, who it may be and what follows."""
+    candidates = await _search(engine, embeddings, stages, gallery, top_k)
+    with stages.measure("decide"):
+        return [
+            [Identity(c, decide(c[0].similarity if c else None, threshold)) for c in of_image]
+            for of_image in candidates
+        ]
 
 
 async def _search(
@@ -359,8 +296,10 @@ async def _search(
     return [[next(rows) for _ in of_image] for of_image in embeddings]
 
 
-def _threshold_in(engine: Engine, gallery: str, asked: Asked) -> Threshold:
-    """What decides in a gallery, by the calibration it is bound to or else by the model's own."""
+def threshold_in(engine: Engine, gallery: str, asked: Asked) -> Threshold:
+    """What decides in a gallery, by the calibration it is bound to or else by the model's own.
+
+    Raises GalleryUnknown, SpaceMismatch, CalibrationLost."""
     record = engine.galleries.get_gallery(gallery)
     if record.space not in (None, engine.space):
         raise SpaceMismatch(gallery, value=engine.space, limit=str(record.space))
@@ -382,23 +321,23 @@ def _threshold(calibration: Calibration, asked: Asked, faces: int) -> Threshold:
     return threshold_for_fpir(calibration, asked.value, faces=faces)
 
 
-def _picked(look: Look, pick: Pick, *, image: str | None = None) -> SeenFace:
+def _picked(seen: Look, pick: Pick, *, image: str | None = None) -> SeenFace:
     """The face that is meant. Raises the look's error, NoFace, SeveralFaces."""
-    if look.error is not None:
-        raise dataclasses.replace(look.error, image=image)
-    if not look.faces:
+    if seen.error is not None:
+        raise dataclasses.replace(seen.error, image=image)
+    if not seen.faces:
         raise NoFace(MIN_FACE_PX, image=image)
-    if pick == "only" and len(look.faces) > 1:
-        boxes = [face_details(seen)["box"] for seen in look.faces]
+    if pick == "only" and len(seen.faces) > 1:
+        boxes = [face_details(face)["box"] for face in seen.faces]
         raise SeveralFaces(len(boxes), 1, boxes, image=image)
-    return look.faces[0]
+    return seen.faces[0]
 
 
 def _sorted_out(looks: Sequence[Look], order: EnrolOrder) -> Enrolled:
     enrolled = Enrolled([], [])
-    for index, look in enumerate(looks):
+    for index, of_image in enumerate(looks):
         try:
-            seen = _picked(look, order.pick)
+            seen = _picked(of_image, order.pick)
             require_quality(seen.quality, order.quality)
         except (ImageError, FaceError) as error:
             enrolled.refused.append((index, error))
@@ -412,15 +351,3 @@ def _refuse(enrolled: Enrolled) -> None:
         raise enrolled.refused[0][1]
     refused = [{"image": index, "problem": error} for index, error in enrolled.refused]
     raise EnrolmentRefused(len(refused), refused)
-
-
-async def _side_by_side(
-    works: Sequence[Coroutine[Any, Any, _Result]],
-) -> list[_Result]:
-    """The results in order; the first failure ends the others."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()

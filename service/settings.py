@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.errors import SettingsError
 
 PREFIX: Final = "MIEN_"
+OFF: Final = "off"  # in the place of a network's name: none is loaded
 MIB: Final = 1024 * 1024
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
 
@@ -28,6 +29,8 @@ class Settings(BaseSettings):
     models: Path = SHIPPED_MODELS
     detection: str = Field("mtcnn", pattern=r"^[\w.-]+$")
     recognition: str = Field("ecacface-mobile", pattern=r"^[\w.-]+$")
+    expression: str = Field("patt-lite", pattern=r"^[\w.-]+$")
+    attributes: str = Field("mzts", pattern=r"^[\w.-]+$")
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=256)
     batch: int = Field(0, ge=0, le=1024)
@@ -39,6 +42,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(64 * MIB, ge=1)
     max_pixels: int = Field(40_000_000, ge=1)
     body_timeout_s: float = Field(60.0, gt=0)
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """The network of each task, by its folder's name; without those that are off."""
+        features = {"expression": self.expression, "attributes": self.attributes}
+        on = {task: name for task, name in features.items() if name != OFF}
+        return {"detection": self.detection, "recognition": self.recognition, **on}
 
     @property
     def calibrations(self) -> Path:

@@ -16,14 +16,16 @@ from starlette.testclient import TestClient
 from service.app import Opened, create_app, open_everything
 from service.settings import SHIPPED_MODELS, Settings
 from tests.drawn import find_drawn
-from tests.standin import NAME, write_recognition
+from tests.standin import NAME, write_attributes, write_expression, write_recognition
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models: the detector that ships and the stand-in."""
+    """A folder of models: the detector that ships and the stand-ins."""
     folder = tmp_path_factory.mktemp("models")
     write_recognition(folder / NAME)
+    write_expression(folder / "patt-lite")
+    write_attributes(folder / "mzts")
     (folder / "mtcnn").symlink_to(SHIPPED_MODELS / "mtcnn")
     return folder
 

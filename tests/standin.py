@@ -112,6 +112,20 @@ def write_classifier(
     return folder
 
 
+def write_expression(folder: Path) -> Path:
+    """The folder, now an artefact that tells eight expressions apart by a crop's mean colours."""
+    graph = scores_graph(height=48, width=48, classes=8)
+    return write_classifier(folder, "expression", graph, (48, 48), name="stand-in-expression")
+
+
+def write_attributes(folder: Path) -> Path:
+    """The folder, now an artefact of 40 attributes, of which the last two are not reliable."""
+    graph = scores_graph(height=136, width=112, classes=40, distribution=False)
+    reliable = {f"class {i}": i < 38 for i in range(40)}
+    changes = {"name": "stand-in-attributes", "reliable": reliable}
+    return write_classifier(folder, "attributes", graph, (136, 112), **changes)
+
+
 def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) -> Path:
     """The folder, now an artefact; `changes` replace entries of the manifest (None: none)."""
     graph = recognition_graph() if graph is None else graph

@@ -1,16 +1,21 @@
 """Records into answers: the shapes of schemas.py out of what recognition and the gallery give."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from service.analysis import Attribute, Expression, FoundFace
 from service.api import schemas
 from service.api.problems import problem_of
 from service.calibration.kept import Kept
 from service.decision import Calibration, Threshold, operating_points
 from service.errors import CalibrationError
 from service.gallery.contract import Candidate, FaceRecord, GalleryRecord, Page, PersonRecord
-from service.recognition import Look, SeenFace, face_details
+from service.look import Look, SeenFace, face_details
+from service.recognition import Identity
 
 Record = TypeVar("Record")
 Answer = TypeVar("Answer")
@@ -41,6 +46,64 @@ def face_of(seen: SeenFace) -> schemas.Face:
     """A face."""
     face: schemas.Face = face_details(seen)  # type: ignore[assignment]
     return face
+
+
+def expression_of(found: Expression | None) -> schemas.Expression | None:
+    """An expression; None where it was refused."""
+    if found is None:
+        return None
+    return {
+        "label": found.label,
+        "confidence": _score(found.confidence),
+        "scores": {name: _score(score) for name, score in found.scores.items()},
+    }
+
+
+def attributes_of(
+    found: Mapping[str, Attribute] | None, *, include_unreliable: bool
+) -> dict[str, schemas.Attribute] | None:
+    """Attributes, unreliable ones where they are asked for; None where they were refused."""
+    if found is None:
+        return None
+    return {
+        name: _attribute(attribute)
+        for name, attribute in found.items()
+        if attribute.reliable or include_unreliable
+    }
+
+
+def _attribute(found: Attribute) -> schemas.Attribute:
+    answer: schemas.Attribute = {
+        "present": found.present,
+        "confidence": _score(found.confidence),
+    }
+    return answer if found.reliable else {**answer, "reliable": False}
+
+
+def _score(score: float) -> float:
+    """A score with the digits that it has."""
+    return round(score, 6)
+
+
+def refused_of(found: FoundFace) -> list[schemas.RefusedFeature]:
+    """The features that were not answered for a face."""
+    return [
+        {"feature": feature, "problem": problem_of(error)}  # type: ignore[typeddict-item]
+        for feature, error in found.refused.items()
+    ]
+
+
+def identity_of(identity: Identity) -> dict[str, Any]:
+    """Who a face may be: its fields in an answer."""
+    return {
+        "decision": identity.decision,
+        "candidates": [candidate_of(candidate) for candidate in identity.candidates],
+    }
+
+
+def embedding_of(embedding: NDArray[np.float32]) -> list[float]:
+    """An embedding; float32 has no more than the nine digits that are written."""
+    return [round(value, 9) for value in embedding.tolist()]
 
 
 def candidate_of(candidate: Candidate) -> schemas.Candidate:

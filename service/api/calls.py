@@ -19,8 +19,8 @@ from service.api.fields import F
 from service.api.uploads import Call, Form, read_call
 from service.errors import NotReady, QueueFull
 from service.inference.artefact import Artefact
+from service.look import Engine
 from service.observe.stages import Stages
-from service.recognition import Engine
 
 Result = TypeVar("Result")
 Work = Callable[[Engine, Call[F], Stages], Coroutine[Any, Any, Mapping[str, Any]]]

@@ -12,8 +12,8 @@ from service.api.fields import Fields
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.schemas import DetectAnswer
 from service.api.uploads import Call, Form
+from service.look import Engine
 from service.observe.stages import Stages
-from service.recognition import Engine
 
 router = APIRouter(tags=["images"])
 

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Request, Response
 
 from service import recognition
 from service.api import schemas
-from service.api.answers import face_of, images_of
+from service.api.answers import embedding_of, face_of, images_of
 from service.api.calls import answered
 from service.api.fields import NoFields
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.uploads import Call, Form
+from service.look import Engine
 from service.observe.stages import Stages
-from service.recognition import Embedded, Engine
+from service.recognition import Embedded
 
 router = APIRouter(tags=["images"])
 
@@ -42,12 +43,7 @@ async def _embeddings(engine: Engine, call: Call[NoFields], stages: Stages) -> d
 
 
 def _faces(embedded: Embedded, space: str) -> list[schemas.EmbeddedFace]:
-    """The faces; float32 has no more than the nine digits that are written."""
     return [
-        {
-            **face_of(seen),
-            "embedding": [round(value, 9) for value in embedding.tolist()],
-            "space": space,
-        }
+        {**face_of(seen), "embedding": embedding_of(embedding), "space": space}
         for seen, embedding in zip(embedded.look.faces, embedded.embeddings_ND, strict=True)
     ]

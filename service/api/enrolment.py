@@ -17,8 +17,9 @@ from service.api.problems import problem_of
 from service.api.uploads import Call, Form, fingerprint_parts, read_call
 from service.errors import FieldInvalid
 from service.gallery.contract import DEFAULT_GALLERY, Enrolment, Idempotency
+from service.look import Engine
 from service.observe.stages import Stages
-from service.recognition import Engine, Enrolled, EnrolOrder
+from service.recognition import Enrolled, EnrolOrder
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 REPLAY: Final = "Idempotent-Replay"

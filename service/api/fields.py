@@ -1,7 +1,8 @@
 """The fields of a call: one validation, whichever of the three forms they came in.
 
 A call's fields are a small strict model. Text (of a form or a query) is first read as what the
-field is, an integer, a number or an object; from there on all forms are the same.
+field is, an integer, a number, a truth or an object; from there on all forms are the same. A field
+that is a list may be given several times, and as text with commas, in every form.
 """
 
 import json
@@ -22,6 +23,7 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _MOST_QUERY_FIELDS: Final = 100
 _DEEPEST: Final = 32
+_TRUTHS: Final = {"true": True, "false": False}
 _MOST_VALUES: Final = 16_384
 
 
@@ -42,15 +44,19 @@ Given = tuple[str, Any]
 def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str] = ()) -> F:
     """The call's fields out of what was given. others: names the call knows besides the fields.
 
-    Raises FieldUnknown, FieldMissing, FieldInvalid, also for a field that was given twice.
+    Raises FieldUnknown, FieldMissing, FieldInvalid, also for a field, or a value of a list, that
+    was given twice.
     """
     values: dict[str, Any] = {}
     for name, value in given:
         require_known(model, name, others)
-        if name in values:
-            raise FieldInvalid(name, "given twice", "given once")
         if limit := _flaw(value):
             raise FieldInvalid(name, _brief(value), limit)
+        if is_list(model, name):
+            values[name] = _extended(name, values.get(name, []), value)
+            continue
+        if name in values:
+            raise FieldInvalid(name, "given twice", "given once")
         values[name] = value
     try:
         return model.model_validate(values)
@@ -59,7 +65,8 @@ def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str]
         name = str(first["loc"][0])
         if first["type"] == "missing":
             raise FieldMissing(name) from wrong
-        raise FieldInvalid(name, _brief(values[name]), limit_of(model, name)) from wrong
+        value = first["input"] if is_list(model, name) else values[name]
+        raise FieldInvalid(name, _brief(value), limit_of(model, name)) from wrong
 
 
 def require_known(model: type[Fields], name: str, others: Sequence[str] = ()) -> None:
@@ -76,6 +83,23 @@ def one_of(fields: Fields, *names: str) -> tuple[str, Any] | None:
     return given[0] if given else None
 
 
+def require_absent(fields: Fields, names: Sequence[str], *, limit: str) -> None:
+    """Nothing, when none of these was given; raises FieldInvalid with the limit else."""
+    for name in names:
+        if name in fields.model_fields_set and getattr(fields, name) is not None:
+            raise FieldInvalid(name, getattr(fields, name), limit)
+
+
+def is_list(model: type[Fields], name: str) -> bool:
+    """Whether the field is a list, which may be given several times."""
+    return bool(properties_of(model).get(name, {}).get("type") == "array")
+
+
+def times_of(model: type[Fields], name: str) -> int:
+    """How often a call may give the field: once, or as often as a list has room."""
+    return int(properties_of(model)[name]["maxItems"]) if is_list(model, name) else 1
+
+
 def from_text(model: type[Fields], name: str, text: str) -> Given:
     """A form's or a query's text as the value it stands for; as it is where it stands for none."""
     kind = properties_of(model).get(name, {}).get("type")
@@ -83,6 +107,8 @@ def from_text(model: type[Fields], name: str, text: str) -> Given:
         return name, int(text)
     if kind == "number" and _NUMBER.fullmatch(text):
         return name, float(text)
+    if kind == "boolean" and text in _TRUTHS:
+        return name, _TRUTHS[text]
     if kind == "object":
         return name, _object(name, text)
     return name, text
@@ -125,7 +151,14 @@ def limit_of(model: type[Fields], name: str) -> str:
     entry = properties_of(model)[name]
     if "enum" in entry:
         return f"one of {', '.join(entry['enum'])}"
-    noun = {"integer": "an integer", "number": "a number", "object": "a JSON object"}
+    if entry["type"] == "array":
+        return f"one or more of {', '.join(entry['items']['enum'])}"
+    noun = {
+        "integer": "an integer",
+        "number": "a number",
+        "object": "a JSON object",
+        "boolean": "true or false",
+    }
     what = noun.get(entry["type"], "text")
     low, above = entry.get("minimum"), entry.get("exclusiveMinimum")
     high, below = entry.get("maximum"), entry.get("exclusiveMaximum")
@@ -134,6 +167,16 @@ def limit_of(model: type[Fields], name: str) -> str:
     if low is not None and high is not None:
         return f"{what} from {low} to {high}"
     return what
+
+
+def _extended(name: str, before: list[Any], value: Any) -> list[Any]:
+    """A list's values, with those that it is given now. Raises FieldInvalid for one given twice."""
+    more = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    values = [*before, *(more if isinstance(more, list) else [more])]
+    counts = Counter(entry for entry in values if isinstance(entry, str))
+    if twice := [entry for entry, count in counts.items() if count > 1]:
+        raise FieldInvalid(name, f"{shown(twice[0])} twice", "a list that names each once")
+    return values
 
 
 def _object(name: str, text: str) -> Any:
@@ -170,7 +213,7 @@ def _is_unicode(text: str) -> bool:
 def _brief(value: Any) -> Any:
     """The value as an error may name it; of a list or an object only that it is one."""
     if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
+        return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
     return shown(value)
 
 

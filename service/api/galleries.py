@@ -15,7 +15,7 @@ from service.api.paths import GalleryName
 from service.api.uploads import Form, read_call
 from service.errors import FieldMissing
 from service.gallery.contract import KEEP, LARGEST_PAGE, GalleryRecord
-from service.recognition import Engine
+from service.look import Engine
 
 router = APIRouter(tags=["galleries"])
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"

@@ -13,7 +13,7 @@ from service.api.problems import OF_SLUG, PROBLEM_UNKNOWN, kind_response
 from service.errors import CalibrationError, ModelUnknown, NotReady
 from service.gallery.contract import LARGEST_PAGE
 from service.inference.artefact import Artefact
-from service.recognition import Engine
+from service.look import Engine
 
 router = APIRouter(tags=["house"])
 _HIDDEN: Final = ("golden", "graphs", "calibration")

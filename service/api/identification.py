@@ -7,14 +7,15 @@ from pydantic import Field
 
 from service import recognition
 from service.api import schemas
-from service.api.answers import candidate_of, face_of, images_of, threshold_of
+from service.api.answers import face_of, identity_of, images_of, threshold_of
 from service.api.calls import answered
 from service.api.fields import Fields, one_of
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.uploads import Call, Form
 from service.gallery.contract import DEFAULT_GALLERY, LARGEST_TOP_K
+from service.look import Engine
 from service.observe.stages import Stages
-from service.recognition import Asked, Engine, Identified
+from service.recognition import Asked, Identified
 
 TARGET_FPIR: Final = 0.01
 router = APIRouter(tags=["images"])
@@ -77,10 +78,6 @@ async def _identify(engine: Engine, call: Call[IdentifyFields], stages: Stages) 
 
 def _faces(found: Identified, image: int) -> list[dict[str, Any]]:
     return [
-        {
-            **face_of(seen),
-            "decision": identity.decision,
-            "candidates": [candidate_of(candidate) for candidate in identity.candidates],
-        }
+        {**face_of(seen), **identity_of(identity)}
         for seen, identity in zip(found.looks[image].faces, found.identities[image], strict=True)
     ]

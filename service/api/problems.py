@@ -95,6 +95,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Send a better picture of the face, or ask for less with `quality`.",
         ),
         (
+            _E.FaceTooSmall,
+            422,
+            "Face too small",
+            "Send a photograph in which the face is larger; its other features are answered.",
+        ),
+        (
             _E.FieldUnknown,
             422,
             "Unknown field",
@@ -196,6 +202,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Look in `refused`: it has the problem of each image.",
         ),
         (_E.ModelUnknown, 404, "Unknown model", "Look in GET /models."),
+        (
+            _E.FeatureOff,
+            403,
+            "Feature switched off",
+            "Ask for other features; the operator sets MIEN_EXPRESSION and MIEN_ATTRIBUTES.",
+        ),
     ]
 }
 PATH_UNKNOWN: Final = Kind("path-unknown", 404, "Unknown path", "GET /docs lists every call.")

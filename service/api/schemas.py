@@ -4,7 +4,7 @@ Boxes and landmarks are pixels of the upright image (EXIF applied), x right, y d
 top left. A similarity is the cosine of two embeddings.
 """
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -87,6 +87,62 @@ class IdentifiedFace(Face):
     candidates: list[Candidate]
 
 
+@_exact
+class Expression(TypedDict):
+    """What a face shows. scores: of every class, a distribution; confidence: the label's."""
+
+    label: str
+    confidence: Unit
+    scores: dict[str, Unit]
+
+
+@_exact
+class Attribute(TypedDict):
+    """Whether an attribute is there, and the confidence of that answer. reliable: false where it
+    cannot be told well, and was asked for all the same; else it is not there."""
+
+    present: bool
+    confidence: Unit
+    reliable: NotRequired[bool]
+
+
+@_exact
+class RefusedFeature(TypedDict):
+    """A feature that is not answered for a face, which is then null, and why."""
+
+    feature: str
+    problem: Problem
+
+
+@_exact
+class ExpressionFace(Face):
+    """A face with its expression."""
+
+    expression: Expression | None
+    refused: list[RefusedFeature]
+
+
+@_exact
+class AttributesFace(Face):
+    """A face with its attributes."""
+
+    attributes: dict[str, Attribute] | None
+    refused: list[RefusedFeature]
+
+
+@_exact
+class AnalyzedFace(Face):
+    """A face with what was asked for of it."""
+
+    expression: NotRequired[Expression | None]
+    attributes: NotRequired[dict[str, Attribute] | None]
+    decision: NotRequired[Decision]
+    candidates: NotRequired[list[Candidate]]
+    embedding: NotRequired[Annotated[list[float], Field(min_length=512, max_length=512)]]
+    space: NotRequired[str]
+    refused: list[RefusedFeature]
+
+
 FaceKind = TypeVar("FaceKind")
 
 
@@ -149,6 +205,40 @@ class IdentifyAnswer(TypedDict):
     model: str
     space: str
     threshold: Threshold
+    timings_ms: Timings
+    request_id: str
+
+
+@_exact
+class ExpressionAnswer(TypedDict):
+    """The faces of each image with their expressions."""
+
+    images: list[Image[ExpressionFace]]
+    model: str
+    timings_ms: Timings
+    request_id: str
+
+
+@_exact
+class AttributesAnswer(TypedDict):
+    """The faces of each image with their attributes."""
+
+    images: list[Image[AttributesFace]]
+    model: str
+    timings_ms: Timings
+    request_id: str
+
+
+@_exact
+class AnalyzeAnswer(TypedDict):
+    """The faces of each image with what was asked for. models: the networks that told it, by task;
+    space: where embeddings, gallery and threshold: where identities were asked for."""
+
+    images: list[Image[AnalyzedFace]]
+    models: dict[str, str]
+    space: NotRequired[str]
+    gallery: NotRequired[str]
+    threshold: NotRequired[Threshold]
     timings_ms: Timings
     request_id: str
 

@@ -11,6 +11,7 @@ is an error in its place, so that the others of the call go on.
 import asyncio
 import base64
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic
@@ -35,6 +36,7 @@ from service.api.fields import (
     query_of,
     read_fields,
     require_known,
+    times_of,
 )
 from service.api.problems import shown
 from service.errors import (
@@ -155,16 +157,19 @@ async def _from_parts(
 
 def _doorkeeper(form: Form[Any], limits: Limits) -> Callable[[str], int]:
     """Says of each part, as it begins, how many bytes it may have, or refuses the call."""
-    seen: list[str] = []
+    seen: Counter[str] = Counter()
 
     def admit(name: str) -> int:
         if name not in form.images:
             require_known(form.fields, name, form.images)
-        if name in seen and not (form.several and name in form.images):
-            raise FieldInvalid(name, "given twice", "given once")
-        seen.append(name)
-        if seen.count("image") > limits.images:
-            _require_count(seen.count("image"), limits)
+        seen[name] += 1
+        if form.several and name in form.images:
+            if seen[name] > limits.images:
+                _require_count(seen[name], limits)
+        elif seen[name] > (most := times_of(form.fields, name)):
+            if most == 1:
+                raise FieldInvalid(name, "given twice", "given once")
+            raise FieldInvalid(name, f"given {seen[name]} times", f"given at most {most} times")
         return limits.image_bytes if name in form.images else LARGEST_FIELD_BYTES
 
     return admit

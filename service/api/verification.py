@@ -12,8 +12,9 @@ from service.api.fields import Fields, one_of
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.schemas import VerifyAnswer
 from service.api.uploads import Call, Form
+from service.look import Engine
 from service.observe.stages import Stages
-from service.recognition import Asked, Engine
+from service.recognition import Asked
 
 TARGET_FMR: Final = 0.001
 router = APIRouter(tags=["images"])

@@ -198,8 +198,7 @@ def _keep_classes(manifest: Mapping[str, Any]) -> None:
 
 def _keep_bounds(manifest: Mapping[str, Any]) -> None:
     least = manifest.get("min_inter_eye_px")
-    number = isinstance(least, int | float) and not isinstance(least, bool)
-    if not (number and math.isfinite(least) and least >= 0):
+    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least < math.inf:
         raise _Refused(f"manifest.json lacks min_inter_eye_px, pixels from 0 on, not {least!r}")
     if manifest["task"] != "attributes":
         return

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-STAGES: Final = ("decode", "detect", "align", "embed", "search", "decide", "store")
+STAGES: Final = (
+    *("decode", "detect", "align", "embed", "expression", "attributes"),
+    *("search", "decide", "store"),
+)
 
 
 class Stages:

@@ -50,3 +50,8 @@ class Face:
     box: Box
     confidence: float
     landmarks_52: NDArray[np.float32]
+
+    @property
+    def inter_eye_px(self) -> float:
+        """How far apart the eyes are in the photograph, in pixels."""
+        return float(np.hypot(*(self.landmarks_52[1] - self.landmarks_52[0]).astype(np.float64)))

@@ -108,7 +108,10 @@ def test_a_model_that_is_not_what_it_says_stops_the_start(
     [
         ({"recognition": "mtcnn"}, "where recognition is asked for"),
         ({"detection": "stand-in"}, "where detection is asked for"),
+        ({"expression": "mzts"}, "where expression is asked for"),
+        ({"attributes": "patt-lite"}, "where attributes is asked for"),
         ({"recognition": "absent"}, "cannot be read"),
+        ({"expression": "absent"}, "cannot be read"),
     ],
 )
 def test_a_model_of_another_task_or_none_stops_the_start(
@@ -125,14 +128,18 @@ def test_a_calibration_that_cannot_be_used_stops_the_start(
     folder = tmp_path / "models"
     write_recognition(folder / "stand-in", calibration={"people": 3})
     (folder / "mtcnn").symlink_to(settings.models / "mtcnn")
-    app = create_app(settings.model_copy(update={"models": folder}))
+    off = {"expression": "off", "attributes": "off"}
+    app = create_app(settings.model_copy(update={"models": folder, **off}))
     with pytest.raises(ArtefactError, match="its calibration cannot be used"), TestClient(app):
         pass
 
 
 def test_the_models_are_named_with_what_they_are_and_run_on(client: TestClient) -> None:
     models = {model["name"]: model for model in client.get("/models").json()["items"]}
-    assert set(models) == {"mtcnn", "stand-in"}
+    assert list(models) == ["mtcnn", "stand-in", "stand-in-expression", "stand-in-attributes"]
+    assert [model["task"] for model in models.values()] == [
+        *("detection", "recognition", "expression", "attributes")
+    ]
     assert models["stand-in"]["space"] == "stand-in/1"
     assert models["stand-in"]["provider"] == "CPUExecutionProvider"
     assert models["mtcnn"]["manifest"]["licence"].startswith("MIT")
@@ -143,7 +150,7 @@ def test_the_models_are_named_with_what_they_are_and_run_on(client: TestClient) 
     assert client.get("/models/stand-in/calibration").json()["people"] == 100
     assert client.get("/models/mtcnn/calibration").json() == {}
     for path in ("/models/none", "/models/none/calibration"):
-        assert problem(client.get(path))["known"] == ["mtcnn", "stand-in"]
+        assert problem(client.get(path))["known"] == sorted(models)
 
 
 def test_the_documentation_is_a_page_that_needs_no_other_host(client: TestClient) -> None:

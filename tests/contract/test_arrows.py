@@ -23,12 +23,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "decision": ("errors",),
     "calibration": ("errors", "decision"),
     "observe": ("errors",),
-    "recognition": ("errors", "observe", "calibration.kept", *STEPS),
+    "look": ("errors", "observe", "calibration.kept", *STEPS),
+    "recognition": ("errors", "observe", "look", *STEPS),
+    "analysis": ("errors", "observe", "look", "recognition", *STEPS),
     # The wire needs the records of what it answers, and never the steps themselves.
     "api": (
         "errors",
         "observe",
+        "look",
         "recognition",
+        "analysis",
         "decision",
         "calibration.kept",
         "gallery.contract",

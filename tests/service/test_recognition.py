@@ -26,8 +26,9 @@ from service.errors import (
     SeveralFaces,
 )
 from service.gallery.contract import Enrolment, Idempotency
+from service.look import Engine
 from service.observe.stages import Stages
-from service.recognition import Asked, Engine, Enrolled, EnrolOrder
+from service.recognition import Asked, Enrolled, EnrolOrder
 from service.settings import Settings
 from tests.conftest import open_drawn
 from tests.drawn import drawn_photo, png
