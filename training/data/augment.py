@@ -118,7 +118,7 @@ def _moved(crop_rgb: Crop, rng: Rng, *, turn: float, scale: float, shift: float)
 def _lit(crop_rgb: Crop, rng: Rng, *, gains: tuple[float, float], offset: float) -> Crop:
     gain, level = rng.uniform(*gains), rng.uniform(-offset, offset)
     values = np.clip(np.arange(256) * gain + level, 0, 255).astype(np.uint8)
-    return values[crop_rgb]
+    return cv2.LUT(np.ascontiguousarray(crop_rgb), values)
 
 
 def _shrunk(crop_rgb: Crop, rng: Rng, *, smallest: int) -> Crop:
@@ -145,7 +145,7 @@ def _tinted(crop_rgb: Crop, rng: Rng) -> Crop:
     powers, gains = rng.uniform(0.7, 1.4, 3), rng.uniform(0.75, 1.25, 3)
     curves = np.linspace(0, 1, 256)[:, None] ** powers * gains * 255
     table = np.clip(curves, 0, 255).astype(np.uint8)
-    return table[crop_rgb, np.arange(3)]
+    return cv2.LUT(np.ascontiguousarray(crop_rgb), table[:, None])
 
 
 def _blurred(crop_rgb: Crop, rng: Rng) -> Crop:
