@@ -67,11 +67,17 @@ def scores_graph(*, height: int, width: int, classes: int, distribution: bool = 
 
     distribution: they sum to one; else each is a probability of its own."""
     weights = np.random.default_rng(7).standard_normal((3, classes)).astype(np.float32)
-    constants = {"scale": np.float32(1 / 64), "axes": np.array([1, 2]), "weights": weights}
+    constants = {
+        "centre": np.float32(127.5),
+        "scale": np.float32(1 / 8),
+        "axes": np.array([1, 2]),
+        "weights": weights,
+    }
     kind, options = ("Softmax", {"axis": 1}) if distribution else ("Sigmoid", {})
     nodes = [
         helper.make_node("Cast", ["crops"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["real", "scale"], ["scaled"]),
+        helper.make_node("Sub", ["real", "centre"], ["centred"]),
+        helper.make_node("Mul", ["centred", "scale"], ["scaled"]),
         helper.make_node("ReduceMean", ["scaled", "axes"], ["colours"], keepdims=0),
         helper.make_node("MatMul", ["colours", "weights"], ["logits"]),
         helper.make_node(kind, ["logits"], ["scores"], **options),

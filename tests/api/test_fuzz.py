@@ -21,6 +21,7 @@ from tests.shared import SHARED
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "PPM", "ICO")
 ROUNDS = 800
+PATHS = ("/detect", "/expression", "/analyze?features=attributes,quality,identity,embedding")
 PHOTOS = SHARED / "golden" / "photos"
 
 
@@ -85,7 +86,8 @@ def test_no_image_file_is_answered_with_a_failure(client: TestClient) -> None:
     for seed in range(ROUNDS * len(files)):
         rng = random.Random(seed)
         data = mutated(files[seed % len(files)], rng.choice(files), rng)
-        answer = client.post("/detect", content=data, headers={"Content-Type": "image/any"})
+        path = PATHS[seed % len(PATHS)]
+        answer = client.post(path, content=data, headers={"Content-Type": "image/any"})
         assert answer.status_code in (200, 413, 422), f"seed {seed}: {answer.text}"
         if answer.status_code != 200:
             problem(answer)
@@ -102,11 +104,18 @@ def test_no_body_is_answered_with_a_failure(client: TestClient) -> None:
     form = (
         b'--b\r\nContent-Disposition: form-data; name="top_k"\r\n\r\n3\r\n'
         b'--b\r\nContent-Disposition: form-data; name="threshold"\r\n\r\n0.5\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="features"\r\n\r\nidentity\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="features"\r\n\r\nquality\r\n'
         b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
         b"Content-Type: image/png\r\n\r\n" + photo + b"\r\n--b--\r\n"
     )
     text = json.dumps(
-        {"images": [base64.b64encode(photo).decode()], "top_k": 3, "gallery": "default"}
+        {
+            "images": [base64.b64encode(photo).decode()],
+            "top_k": 3,
+            "gallery": "default",
+            "features": ["identity", "quality"],
+        }
     ).encode()
     bodies = {"multipart/form-data; boundary=b": form, "application/json": text}
     seen = set()
@@ -114,7 +123,7 @@ def test_no_body_is_answered_with_a_failure(client: TestClient) -> None:
         rng = random.Random(seed)
         kind, body = rng.choice(list(bodies.items()))
         data = mutated(body, rng.choice(list(bodies.values())), rng)
-        answer = client.post("/identify", content=data, headers={"Content-Type": kind})
+        answer = client.post("/analyze", content=data, headers={"Content-Type": kind})
         assert answer.status_code in (200, 400, 404, 413, 422), f"seed {seed}: {answer.text}"
         seen.add(answer.status_code)
     assert seen >= {200, 400, 422}

@@ -81,6 +81,12 @@ def calls() -> list[tuple[str, bytes, str]]:
     return [
         *(("/identify?top_k=2", photo, "image/png") for photo in photos),
         *(("/embeddings", photo, "image/png") for photo in photos[:4]),
+        *(("/expression", photo, "image/png") for photo in photos[:4]),
+        *(
+            (f"/analyze?features=quality,{features}", photo, "image/png")
+            for features in ("expression,attributes,identity", "attributes,embedding")
+            for photo in photos[2:4]
+        ),
         ("/identify", form("image", photos[1], "image", photos[3]), multipart),
         ("/verify", form("image_a", photos[2], "image_b", photos[3]), multipart),
         ("/detect", photos[3], "image/png"),

@@ -39,6 +39,8 @@ def test_a_variable_sets_its_field(environment: dict[str, str]) -> None:
         ("MIEN_DEVICE", "tpu"),
         ("MIEN_MAX_PIXELS", "-1"),
         ("MIEN_RECOGNITION", "../elsewhere"),
+        ("MIEN_EXPRESSION", ""),
+        ("MIEN_ATTRIBUTES", "a/b"),
         ("MIEN_BODY_TIMEOUT_S", "nan"),
     ],
 )
@@ -72,6 +74,18 @@ def test_cores_are_shared_out_among_workers_and_every_worker_has_one() -> None:
     assert Settings().runs_at_once == cores
     assert Settings(device="cuda").runs_at_once == 1
     assert Settings(photographs=5).photographs_at_once == 5
+
+
+def test_every_task_has_its_network_unless_it_is_off(environment: dict[str, str]) -> None:
+    assert read_settings().networks == {
+        "detection": "mtcnn",
+        "recognition": "ecacface-mobile",
+        "expression": "patt-lite",
+        "attributes": "mzts",
+    }
+    environment.update(MIEN_EXPRESSION="off", MIEN_ATTRIBUTES="another")
+    assert list(read_settings().networks) == ["detection", "recognition", "attributes"]
+    assert read_settings().networks["attributes"] == "another"
 
 
 def test_a_slip_of_the_pen_is_noticed() -> None:
