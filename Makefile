@@ -3,7 +3,7 @@
 # make test           what CI runs: ruff, mypy, every test but the slow ones
 # make test-slow      the slow tests
 # make weights        trains, exports and measures what ships, from ../shared/data; resumable
-# make experiments    the ablation and HSANet's experiment, for docs/; resumable, hours
+# make experiments    the ablations and HSANet's experiment, for docs/; resumable, hours
 #
 # The CPU's and the GPU's packages have the same module names (onnxruntime, faiss), so each kind has
 # an environment of its own. An environment is brought up to date when pyproject.toml has changed.
@@ -55,6 +55,8 @@ weights: .venv/.dev
 experiments: .venv/.dev
 	time -p .venv/bin/python -m training ablation --data $(DATA)
 	time -p .venv/bin/python -m training surgery --data $(DATA)
+	time -p .venv/bin/python -m training expression-ablation --data $(DATA)
+	time -p .venv/bin/python -m training attributes-ablation --data $(DATA)
 
 format: .venv/.dev
 	.venv/bin/ruff check --fix

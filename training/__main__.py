@@ -4,10 +4,23 @@ training/verbs."""
 import argparse
 from pathlib import Path
 
-from training.verbs import ablation, evaluate, prepare, report, sizes, surgery, train
+from training.verbs import (
+    ablation,
+    attributes_ablation,
+    evaluate,
+    expression_ablation,
+    prepare,
+    report,
+    sizes,
+    surgery,
+    train,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = (prepare, train, report, evaluate, sizes, ablation, surgery)
+VERBS = (
+    *(prepare, train, report, evaluate, sizes),
+    *(ablation, surgery, expression_ablation, attributes_ablation),
+)
 
 
 def main() -> None:
