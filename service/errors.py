@@ -12,7 +12,7 @@ MienError
 ├── FaceError                     the faces of one image
 │   ├── NoFace                    no-face
 │   ├── SeveralFaces              several-faces
-│   ├── FaceQualityTooLow         face-quality-too-low: the face's components that are beyond a level's bounds
+│   ├── FaceQualityTooLow         face-quality-too-low: all that its picture lacks for a level
 │   └── FaceTooSmall              face-too-small: for one feature; others of the face are answered
 ├── RequestError                  the call itself
 │   ├── FieldUnknown              field-unknown

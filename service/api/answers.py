@@ -192,13 +192,13 @@ def person_of(person: PersonRecord) -> schemas.Person:
 
 def person_face_of(face: FaceRecord) -> schemas.PersonFace:
     """An enrolled face: what was kept of it when it was enrolled."""
-    kept: schemas.Face = dict(face.details)  # type: ignore[assignment]
-    return {
-        **kept,
+    answer: schemas.PersonFace = {
+        **face.details,  # type: ignore[typeddict-item]
         "id": face.id,
         "person_id": face.person_id,
         "created": face.created.isoformat(),
     }
+    return answer
 
 
 def page_of(page: Page[Record], answer: Callable[[Record], Answer]) -> schemas.Page[Answer]:

@@ -37,27 +37,42 @@ class Box(TypedDict):
 
 @_exact
 class Quality(TypedDict):
-    """What a face's picture is worth; the score is that of the worst measure."""
+    """What a face's picture is worth: components as ISO/IEC 29794-5 names them, measured in our way
+    (docs/quality.md), and a score of them."""
 
     score: Unit
     sharpness: float
-    luminance: float
-    inter_eye_px: float
-    roll_deg: float
-    yaw_deg: float
-    margin: float
+    luminance_mean: Unit
+    under_exposure_prevention: Unit
+    over_exposure_prevention: Unit
+    dynamic_range: float
+    inter_eye_distance: float
+    leftward_crop_of_the_face_image: float
+    rightward_crop_of_the_face_image: float
+    margin_above_of_the_face_image: float
+    margin_below_of_the_face_image: float
+    head_pose_yaw: float
+    head_pose_pitch: float
+    head_pose_roll: float
 
 
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 @_exact
-class Face(TypedDict):
-    """A face. landmarks: left eye, right eye, nose, left and right mouth corner, left as seen."""
+class PlacedFace(TypedDict):
+    """Where a face is. landmarks: left eye, right eye, nose, left and right mouth corner, left as
+    seen."""
 
     box: Box
     confidence: Unit
     landmarks: Annotated[list[Point], Field(min_length=5, max_length=5)]
+
+
+@_exact
+class Face(PlacedFace):
+    """A face."""
+
     quality: Quality
 
 
@@ -107,6 +122,34 @@ class Attribute(TypedDict):
 
 
 @_exact
+class Check(TypedDict):
+    """A component of quality beside the bounds of a gate. reason: a code, null where it passed."""
+
+    component: str
+    value: float
+    least: float | None
+    most: float | None
+    passed: bool
+    reason: str | None
+
+
+@_exact
+class Gate(TypedDict):
+    """Whether a face passes a gate, and by which checks."""
+
+    passed: bool
+    checks: list[Check]
+
+
+@_exact
+class Gates(TypedDict):
+    """The gates that /enroll knows, at which a face fares so."""
+
+    standard: Gate
+    strict: Gate
+
+
+@_exact
 class RefusedFeature(TypedDict):
     """A feature that is not answered for a face, which is then null, and why."""
 
@@ -136,6 +179,7 @@ class AnalyzedFace(Face):
 
     expression: NotRequired[Expression | None]
     attributes: NotRequired[dict[str, Attribute] | None]
+    quality_gate: NotRequired[Gates]
     decision: NotRequired[Decision]
     candidates: NotRequired[list[Candidate]]
     embedding: NotRequired[Annotated[list[float], Field(min_length=512, max_length=512)]]
@@ -322,9 +366,10 @@ class Person(EnrolledPerson):
 
 
 @_exact
-class PersonFace(Face):
-    """An enrolled face."""
+class PersonFace(PlacedFace):
+    """An enrolled face. quality: as it was measured and named when the face was enrolled."""
 
+    quality: dict[str, float]
     id: str
     person_id: str
     created: str

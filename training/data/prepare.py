@@ -19,14 +19,13 @@ from service.imagefile import read_photograph
 from service.vision.align import IDENTITY_CANVAS, Canvas, align_crops
 from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Face, Photograph
-from service.vision.quality import BOUNDS
 from training.data.crops import files_of_people
 from training.data.prepared import Line, Report, open_report
 from training.data.recordio import RecordWriter
 from training.detector import open_detector
 
 MIN_FACE_PX: Final = 20  # the smallest face looked for, as in the service
-MIN_INTER_EYE_PX: Final = BOUNDS["standard"]["inter_eye_px"][0]
+MIN_INTER_EYE_PX: Final = 18
 MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_PIXELS: Final = 40_000_000  # the service's default; each takes 15 bytes of memory
 SIDES_PX: Final = range(32, 1025)
