@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ from service.recognition import (
     identities_of,
     threshold_in,
 )
+from service.vision.quality import checks
 
+LEVELS: Final = ("standard", "strict")  # of quality's gates
 PRESENT: Final = 0.5  # the score from which an attribute is there
 EMBEDDED: Final = {"identity", "embedding"}  # features that need a face's embedding
 # What can be switched off, by which setting, and why somebody does.
@@ -125,6 +127,18 @@ async def analyze(
         )
     found = [_found(engine, one, of_image) for one, of_image in zip_longest(scored, identities)]
     return Analysed([one.look for one in scored], found, threshold)
+
+
+def gate_details(seen: SeenFace) -> dict[str, Any]:
+    """How a face fares at each gate of /enroll, by level, as plain data, as it is answered."""
+    asked = {level: checks(seen.quality, level) for level in LEVELS}
+    return {
+        level: {
+            "passed": all(check.passed for check in of_level),
+            "checks": [{**vars(c), "value": float(f"{c.value:.4g}")} for c in of_level],
+        }
+        for level, of_level in asked.items()
+    }
 
 
 def require_on(engine: Engine, feature: str) -> None:

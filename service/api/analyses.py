@@ -165,6 +165,8 @@ def _face(
         answer["attributes"] = attributes_of(
             found.attributes, include_unreliable=include_unreliable
         )
+    if "quality" in features:
+        answer["quality_gate"] = analysis.gate_details(found.seen)
     if found.identity is not None:
         answer |= identity_of(found.identity)
     if "embedding" in features and found.embedding is not None:
