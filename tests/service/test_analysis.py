@@ -166,6 +166,26 @@ def test_a_face_too_small_for_a_feature_is_refused_and_the_rest_goes_on(engine: 
             assert error.value == pytest.approx(35.24 * SMALL / 112, abs=0.01)
 
 
+def test_when_the_largest_face_is_refused_the_others_keep_their_own_scores(
+    engine: Engine, alone: list[list[float]]
+) -> None:
+    """As of a face that is seen from the side, whose eyes are close to each other."""
+
+    def detect(photograph: Any, px: int) -> Any:
+        largest, *others = engine.detect(photograph, px)
+        turned = largest.landmarks_52.copy()
+        turned[0] = turned[1] - (5, 0)
+        return [dataclasses.replace(largest, landmarks_52=turned), *others]
+
+    turned = dataclasses.replace(engine, detect=detect)
+    photo = drawn_photo(1, 2, 3, sides=(130, 112, 112))
+    side, *others = found(turned, [photo], ALL).faces[0]
+    assert list(side.refused) == ["expression", "attributes"]
+    for face in others:
+        person = 2 if face.seen.face.box.x < 250 else 3
+        assert np.allclose(scores_of(face)["expression"], alone[person], atol=1e-3)
+
+
 def test_the_bound_of_each_classifier_is_its_own(engine: Engine) -> None:
     bounds = {"expression": 0.0, "attributes": 1e6}
     classifiers = {
