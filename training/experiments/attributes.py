@@ -23,7 +23,7 @@ from training.recipes.attributes import RECIPES, Recipe
 
 ARMS = ("mzts-plain", "mzts-zones", "mzts")
 SIZE = (80, 64)  # 20 tokens
-STEPS = 900  # of 64 faces: nine times each of 6,469
+STEPS = 800  # of 64 faces: eight times each of 6,469
 
 
 @dataclass(frozen=True)
