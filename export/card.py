@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 FOR_MACHINES = ("golden", "curve", "tail")  # shown nowhere
+# No sections, as lists of numbers are none; pictures and other sections tell it.
+TOLD_ELSEWHERE = ("name", "summary", "confusion", "reliability", "reliable")
+PICTURES = "pictures"  # {file: what it shows}, files that lie beside the card
 PICTURE = "calibration.png"  # what stands in the place of a calibration's curve
 
 
@@ -13,14 +16,19 @@ def card(manifest: Mapping[str, Any]) -> str:
     """The page of a manifest, Markdown: a title, its facts as a table, its parts as sections.
 
     A value that is a mapping of mappings, or a list of them, becomes a table with a row each; a
-    mapping, a table of two columns, and its inner mappings sections of their own; a list of texts,
-    a list; anything else, a row of the facts. Golden inputs and outputs and the points of curves
-    are for machines and are left out. `summary`, where there is one, opens the page.
+    mapping, a table of two columns, and its inner mappings sections of their own; a list of words,
+    a line, and one of sentences, a list; anything else, a row of the facts. Golden inputs and
+    outputs, the points of curves and lists of numbers are for machines and are left out.
+    `pictures` are shown; `summary`, where there is one, opens the page.
     """
     facts = {key: value for key, value in manifest.items() if _is_fact(key, value)}
     parts = [f"# {manifest['name']}", manifest.get("summary", ""), _pairs(facts)]
     for key, value in manifest.items():
-        if key not in facts and key not in ("name", "summary", *FOR_MACHINES) and value:
+        if key in facts or key in (*TOLD_ELSEWHERE, *FOR_MACHINES) or not value:
+            continue
+        if key == PICTURES:
+            parts += [f"![{caption}]({file})" for file, caption in value.items()]
+        elif not _is_numbers(value):
             parts += [f"## {_title(key)}", *_section(value)]
     parts.append("Generated from manifest.json; change that, or what made it, and generate again.")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -46,10 +54,16 @@ def _is_fact(key: str, value: Any) -> bool:
     return key not in ("name", "summary", *FOR_MACHINES) and not isinstance(value, (Mapping, list))
 
 
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, (int, float)) for entry in value)
+
+
 def _section(value: Any) -> list[str]:
     if not isinstance(value, Mapping):
         if all(isinstance(entry, Mapping) for entry in value):
             return [_rows({str(i): row for i, row in enumerate(value, 1)}, named=False)]
+        if not any(" " in str(entry) for entry in value):
+            return [_text(value)]
         return ["\n".join(f"- {_text(entry)}" for entry in value)]
     shown = {key: entry for key, entry in value.items() if key not in FOR_MACHINES}
     if all(isinstance(entry, Mapping) for entry in shown.values()):

@@ -6,6 +6,7 @@ bytes and opset of every graph; the card, which must be what the manifest gives,
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import onnx
 
-from export.card import PICTURE, card
+from export.card import card
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
 
@@ -56,8 +57,9 @@ def _of_card(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         lines = zip(kept.splitlines(), made.splitlines(), strict=False)
         number = next((n for n, (a, b) in enumerate(lines, 1) if a != b), "the last")
         yield f"CARD.md is not the manifest's: they part at line {number}"
-    if f"({PICTURE})" in made and not (folder / PICTURE).exists():
-        yield f"{PICTURE}, which CARD.md shows, is not there"
+    for name in re.findall(r"^!\[.*\]\((.*)\)$", made, re.MULTILINE):
+        if not (folder / name).exists():
+            yield f"{name}, which CARD.md shows, is not there"
 
 
 def main() -> None:

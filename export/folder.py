@@ -2,8 +2,7 @@
 
 Recognition, expression and attributes are exported in the same two steps, with the evaluation of
 the graph between them: a card's figures were measured on the graph that it describes, and on no
-other. What is written is whole or not written at all. What a classifier's bounds are was measured
-too: `min_inter_eye_px`, and `reliable` of attributes, come with the figures, not with the facts.
+other. What is written is whole or not written at all.
 """
 
 import argparse
@@ -16,17 +15,13 @@ from typing import Any
 from torch import nn
 
 from export.card import card, git_revision
-from export.graph import OPSET, temperature_of
+from export.graph import OPSET
 from service.errors import ArtefactError
 from service.inference.artefact import describe_graph, load_artefact
 from service.inference.session import open_session
 from training.checkpoint import write
 
 NEEDED_FACTS = ("name", "summary", "licence")
-MEASURED = {  # of the manifest's entries, by task
-    "expression": ("min_inter_eye_px",),
-    "attributes": ("min_inter_eye_px", "reliable"),
-}
 
 
 def put_graph(folder: Path, graph: bytes) -> None:
@@ -53,31 +48,6 @@ def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, A
     _accepted(folder, graph, texts["manifest.json"])
     for name, text in texts.items():
         write(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
-
-
-def put_classifier(
-    folder: Path,
-    task: str,
-    network: nn.Module,
-    rounds: list[dict[str, Any]],
-    figures: Mapping[str, Any],
-    facts: Mapping[str, Any],
-) -> None:
-    """put_manifest for a graph of scores: `classes` from the last round, the graph's temperature.
-
-    figures: `sha256` of the graph, its `metrics`, and MEASURED of the task. Raises ValueError
-    without them."""
-    needed = ("sha256", "metrics", *MEASURED[task])
-    if missing := [name for name in needed if name not in figures]:
-        raise ValueError(f"the figures lack {', '.join(missing)}: a card needs them")
-    said = {
-        "task": task,
-        **facts,
-        "classes": rounds[-1]["classes"],
-        "temperature": temperature_of((folder / "model.onnx").read_bytes()),
-        **learnt(network, rounds),
-    }
-    put_manifest(folder, said, {key: figures[key] for key in needed})
 
 
 def learnt(network: nn.Module, rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -120,12 +90,8 @@ def two_steps(
     description: str | None,
     graph_step: Callable[[argparse.Namespace], None],
     card_step: Callable[[argparse.Namespace], None],
-    *,
-    temperature: str = "",
 ) -> None:
-    """The command line that recognition, expression and attributes share: `graph` and `card`.
-
-    temperature: of a graph of scores, what its option's help says. Then --facts is needed."""
+    """The command line of an export in two steps, `graph` and `card`."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
@@ -141,13 +107,10 @@ def two_steps(
     graph.add_argument(
         "--crops", type=Path, required=True, help="images to prove it on: a folder, zip or csv"
     )
-    if temperature:
-        graph.add_argument("--temperature", type=json.loads, default=1.0, help=temperature)
     card_.add_argument("figures", type=Path, help="json, measured on the folder's model.onnx")
     card_.add_argument(
         "--facts",
         type=Path,
-        required=bool(temperature),
         help="json: name, summary, licence, terms, data, limits, ...",
     )
     a = parser.parse_args()

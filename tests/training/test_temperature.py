@@ -68,7 +68,7 @@ def test_attributes_get_a_temperature_each_where_theirs_differ():
     logits, present = drawn_presence(8_000, *wrong_by)
     fit = sigmoid_temperatures(logits, present)
     np.testing.assert_allclose(fit.temperature, wrong_by, rtol=0.08)
-    assert fit.cross_entropy["one each"] < fit.cross_entropy["one for all"]
+    assert fit.cross_entropy["one_each"] < fit.cross_entropy["one_for_all"]
     assert ((logits / fit.temperature >= 0) == (logits >= 0)).all()
 
 
@@ -77,7 +77,7 @@ def test_attributes_share_one_temperature_where_faces_are_too_few_to_tell_theirs
     fit = sigmoid_temperatures(logits, present)
     assert isinstance(fit.temperature, float)
     assert fit.temperature == pytest.approx(1.5, rel=0.1)
-    assert fit.cross_entropy["one for all"] < fit.cross_entropy["one each"]
+    assert fit.cross_entropy["one_for_all"] < fit.cross_entropy["one_each"]
 
 
 def test_the_cross_entropy_is_that_of_what_is_so():

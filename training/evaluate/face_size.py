@@ -63,18 +63,17 @@ def faces_of_crops(pixels: Pixels, landmarks_52: NDArray[np.floating]) -> Callab
 def smallest_size(
     by_size: Sequence[Mapping[str, Any]], figure: str, *, within: float = WITHIN
 ) -> float:
-    """The smallest size from which on the figure stays within `within` of that at full size.
+    """The smallest size from which on the figure stays within `within` of that at full size, which
+    is the full size itself where every smaller one costs more.
 
-    by_size: rows of size_curve. Raises ValueError where none but full size is near enough."""
-    *smaller, full = by_size
-    smallest = None
-    for row in reversed(smaller):
+    by_size: rows of size_curve."""
+    full = by_size[-1]
+    smallest = full
+    for row in reversed(by_size):
         if row[figure] < full[figure] - within:
             break
-        smallest = row["inter_eye_px"]
-    if smallest is None:
-        raise ValueError(f"at no smaller size is {figure} within {within} of {full[figure]:.4f}")
-    return float(smallest)
+        smallest = row
+    return float(smallest["inter_eye_px"])
 
 
 def size_curve(

@@ -142,7 +142,7 @@ def _figures(
 
 def _groups(answered: _Part, majority_A: NDArray[np.bool_]) -> dict[str, Any]:
     """Figures of the two halves that each of GROUPS parts the faces in, over the attributes that
-    both halves have often enough."""
+    both halves have often enough; none where there are no such."""
     labels_NA, rows = answered.faces.labels_NA, {}
     for group in GROUPS:
         of_group = labels_NA[:, NAMES.index(group)]
@@ -150,7 +150,7 @@ def _groups(answered: _Part, majority_A: NDArray[np.bool_]) -> dict[str, Any]:
         counts = [labels_NA[half].sum(0) for half in halves.values()]
         absent = [(~labels_NA[half]).sum(0) for half in halves.values()]
         compared_A = np.min([*counts, *absent], axis=0) >= FEWEST
-        for name, half in halves.items():
+        for name, half in halves.items() if compared_A.any() else ():
             found = _figures(answered, compared_A, majority_A, among_N=half)
             rows[name] = {key: found[key] for key in ROW}
     return rows

@@ -61,8 +61,8 @@ def sigmoid_temperatures(
     What is better is then fitted to all faces. Raises ValueError as sigmoid_temperature does, and
     for fewer than two faces."""
     kinds: dict[str, Callable[..., float | NDArray[np.float64]]] = {
-        "one for all": sigmoid_temperature,
-        "one each": _one_each,
+        "one_for_all": sigmoid_temperature,
+        "one_each": _one_each,
     }
     halves = np.array_split(np.random.default_rng(seed).permutation(len(present_NA)), 2)
     tried = {
