@@ -38,6 +38,10 @@ RUN := runs/ecacface-mobile/network.safetensors
 MODEL := service/models/ecacface-mobile
 DATA ?= ../shared/data
 
+# What a face shows: the runs whose networks ship as patt-lite and mzts.
+EXPRESSION := patt-lite
+ATTRIBUTES := mzts-hybrid
+
 # The allocator keeps its memory from step to step: else each of a step's large maps is cleared anew.
 weights experiments: export MALLOC_MMAP_MAX_ := 0
 weights experiments: export MALLOC_TRIM_THRESHOLD_ := 20000000000
@@ -51,6 +55,12 @@ weights: .venv/.dev
 		--out runs/figures.json --table runs/figures.md --picture $(MODEL)/calibration.png
 	time -p .venv/bin/python -m export.recognition card $(RUN) $(MODEL) runs/figures.json
 	install -D -m 644 $(RUN) training/weights/ecacface-mobile.safetensors
+	time -p .venv/bin/python -m training train $(EXPRESSION) --data $(DATA)
+	time -p .venv/bin/python -m export.expression make runs/$(EXPRESSION)/network.safetensors \
+		training/weights/patt-lite.safetensors service/models/patt-lite --data $(DATA)
+	time -p .venv/bin/python -m training train $(ATTRIBUTES) --data $(DATA)
+	time -p .venv/bin/python -m export.attributes make runs/$(ATTRIBUTES)/network.safetensors \
+		training/weights/mzts.safetensors service/models/mzts --data $(DATA)
 
 experiments: .venv/.dev
 	time -p .venv/bin/python -m training ablation --data $(DATA)
