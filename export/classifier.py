@@ -58,7 +58,7 @@ class Task:
     evaluation mode, the rounds that it went through, and its classes. held_out: the faces of the
     folder of data that nothing is learnt from, as `fit` takes them. fit: of the network as trained
     and as kept, and those faces. proof: some of them as crops that the graph takes. graph: of the
-    network, such crops and the temperature. evaluate: figures of graphs on the folder of data.
+    network, such crops and what was fitted. evaluate: figures of graphs on the folder of data.
     tables: what the manifest shows of a graph's figures. facts: what is said of weights made from
     the papers' data, by their rounds."""
 
@@ -67,7 +67,7 @@ class Task:
     held_out: Callable[[Path], Any]
     fit: Callable[[Any, Any, Any], Fitted]
     proof: Callable[[Any, Any], Images]
-    graph: Callable[[Any, Images, Any], bytes]
+    graph: Callable[[Any, Images, Fitted], bytes]
     evaluate: Callable[..., list[dict[str, Any]]]
     tables: Callable[[Mapping[str, Any]], dict[str, Any]]
     facts: Callable[[Rounds], dict[str, Any]]
@@ -85,7 +85,7 @@ def write_graph(task: Task, kept: Path, folder: Path, data: Path) -> None:
     """model.onnx in the folder, proven on real crops first. Raises as the task's graph does."""
     network, _, _ = task.read(kept)
     crops = task.proof(network, task.held_out(data))
-    put_graph(folder, task.graph(network, crops, fitted_of(kept).temperature))
+    put_graph(folder, task.graph(network, crops, fitted_of(kept)))
 
 
 def write_card(
@@ -176,6 +176,13 @@ def by_size(figures: Mapping[str, Any]) -> dict[str, Any]:
     last = rows.pop("as they are")
     table = {"pixels between the eyes": {**_rising(rows), "as they are": last}}
     return {f"{size['figure']}_by_face_size": {"rule": size["rule"], **table}}
+
+
+def known(figures: Any) -> Any:
+    """The figures without those that are None, which a card would show as such."""
+    if not isinstance(figures, Mapping):
+        return figures
+    return {name: known(value) for name, value in figures.items() if value is not None}
 
 
 def spread(pixels: Pixels) -> Images:

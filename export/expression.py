@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from export.classifier import Task, by_size, commands, spread
+from export.classifier import Task, by_size, commands, known, spread
 from export.graph import Distribution, Images, Pixels, proven_graph
 from export.kept import Fitted, Rounds, rounding
 from training.checkpoint import rounds_of
@@ -37,12 +37,14 @@ RULE = RULES[0]
 DIGITS = 4
 
 
-def expression_graph(network: PAttLite, crops: Images, temperature: float = 1.0) -> bytes:
+def expression_graph(network: PAttLite, crops: Images, fitted: Fitted) -> bytes:
     """The network as a graph from crops uint8 (n, S, S, 3) RGB to a calibrated distribution.
 
-    A pixel p enters as p / 127.5 - 1. Raises as graph.proven_graph does: a network whose attention
-    runs over the batch is refused, for a face's scores would depend on the faces beside it."""
-    return proven_graph(network, Pixels(), Distribution(temperature), crops)
+    fitted: one temperature. A pixel p enters as p / 127.5 - 1. Raises as graph.proven_graph does: a
+    network whose attention runs over the batch is refused, for a face's scores would depend on the
+    faces beside it."""
+    assert isinstance(fitted.temperature, float)
+    return proven_graph(network, Pixels(), Distribution(fitted.temperature), crops)
 
 
 def read_weights(path: Path) -> tuple[PAttLite, Rounds, list[str]]:
@@ -78,9 +80,9 @@ def fit(trained: PAttLite, kept: PAttLite, faces: ExpressionSet) -> Fitted:
         for t in (1.0, temperature)
     )
     facts = {
-        "temperature_fit": {
+        "calibration_of_scores": {
             "data": f"{len(faces):,} faces of FERPlus's validation part, labels by {RULE!r}",
-            "by": "the least cross-entropy",
+            "temperature": "of the least cross-entropy; it changes no answer",
             "expected_calibration_error_there": after["expected_calibration_error"],
             "expected_calibration_error_without": before["expected_calibration_error"],
         },
@@ -98,7 +100,7 @@ def tables(figures: Mapping[str, Any]) -> dict[str, Any]:
     shown = ("min_inter_eye_px", "metrics", "expressions", "expressions_on_lfw")
     kept = ("confusion", "reliability")
     return {
-        **{name: figures[name] for name in shown if name in figures},
+        **{name: known(figures[name]) for name in shown if name in figures},
         **(by_size(figures) if "face_size" in figures else {}),
         **{name: figures[name] for name in kept if name in figures},
     }

@@ -68,17 +68,22 @@ class Distribution(nn.Module):
 
 
 class Presence(nn.Module):
-    """sigmoid(logits / temperature): each of K is there or not; one temperature, or K."""
+    """sigmoid(logits / temperature - shift): each of K is there or not; one temperature, or K, and
+    one shift, or K, as evaluate/temperature.adjusted gives them."""
 
     output = "scores"
     temperature: Tensor
+    shift: Tensor
 
-    def __init__(self, temperature: float | list[float] = 1.0) -> None:
+    def __init__(
+        self, temperature: float | list[float] = 1.0, shift: float | list[float] = 0.0
+    ) -> None:
         super().__init__()
         self.register_buffer("temperature", _temperature(temperature))
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32))
 
     def forward(self, logits_BK: Tensor) -> Tensor:
-        return torch.sigmoid(logits_BK / self.temperature)
+        return torch.sigmoid(logits_BK / self.temperature - self.shift)
 
 
 Head = UnitLength | Distribution | Presence

@@ -27,10 +27,11 @@ Rounds = list[dict[str, Any]]
 @dataclass(frozen=True)
 class Fitted:
     """temperature: what logits are divided by. facts: for the manifest, how it was found and what
-    rounding changed."""
+    rounding changed. shift: what is then taken off, none for a distribution."""
 
     temperature: float | list[float]
     facts: dict[str, Any]
+    shift: float | list[float] = 0.0
 
 
 def halved(network: nn.Module) -> nn.Module:

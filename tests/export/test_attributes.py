@@ -11,7 +11,7 @@ from export import classifier
 from export.attributes import CROP, TASK, Middle, attributes_graph, read_weights
 from export.check import faults
 from export.classifier import make, write_card
-from export.kept import fitted_of
+from export.kept import Fitted, fitted_of
 from service.inference.artefact import load_artefact
 from tests.export.networks import answer, as_trained, crops_of
 from tests.training.faces import drawn_attributes, write_celeba
@@ -70,8 +70,9 @@ def test_the_artefact_gives_the_kept_networks_probabilities_at_its_temperatures(
     [scores] = artefact.graphs["model"].run(CROPS)
     network, _, _ = read_weights(kept)
     logits = answer(network, np.stack([frame(crop, RECIPE.size) for crop in CROPS]))
-    temperature = torch.tensor(fitted_of(kept).temperature)
-    np.testing.assert_allclose(scores, torch.sigmoid(logits / temperature), atol=5e-5)
+    fitted = fitted_of(kept)
+    logits = logits / torch.tensor(fitted.temperature) - torch.tensor(fitted.shift)
+    np.testing.assert_allclose(scores, torch.sigmoid(logits), atol=5e-5)
     assert artefact.manifest["classes"] == list(NAMES)
     assert faults(folder) == []
 
@@ -102,6 +103,9 @@ def test_figures_and_card_say_the_same_of_every_attribute(made):
         assert cells == [f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values()]
     for row in figures["metrics"].values():
         assert any(f"| {row['mean_balanced_accuracy']:.6g} |" in line for line in page)
+    told = manifest["calibration_of_scores"]
+    assert f"| share | {told['share']:.6g} |" in page
+    assert set(told["figures there"]) == {"as learnt", "calibrated", "calibrated and adjusted"}
     assert any("321 faces of CelebA's training partition" in line for line in page)
     assert {f"{name}.png" for name in ("reliability", "face-size")} == set(manifest["pictures"])
     without = {name: value for name, value in figures.items() if name != "reliable"}
@@ -110,8 +114,10 @@ def test_figures_and_card_say_the_same_of_every_attribute(made):
 
 
 def test_another_number_of_temperatures_than_attributes_is_refused(network):
-    with pytest.raises(ValueError, match="2 temperatures for 40 attributes"):
-        attributes_graph(network, CROPS, [1.0, 2.0])
+    with pytest.raises(ValueError, match="temperature: 2 numbers for 40 attributes"):
+        attributes_graph(network, CROPS, Fitted([1.0, 2.0], {}))
+    with pytest.raises(ValueError, match="shift: 1 numbers for 40 attributes"):
+        attributes_graph(network, CROPS, Fitted(1.0, {}, [0.5]))
 
 
 def test_weights_of_a_mobilenet_stem_are_read_as_such(tmp_path):

@@ -12,7 +12,7 @@ from export import classifier
 from export.check import faults
 from export.classifier import keep, make, write_card, write_graph
 from export.expression import TASK, expression_graph, read_weights
-from export.kept import fitted_of, halved
+from export.kept import Fitted, fitted_of, halved
 from service.inference.artefact import load_artefact
 from tests.export.networks import answer, as_trained, crops_of
 from tests.training.faces import drawn_expressions, write_ferplus
@@ -119,7 +119,7 @@ def test_figures_and_card_say_the_same_and_pictures_lie_beside_it(made, weights)
     figures, page = figures_of(weights), (folder / "CARD.md").read_text()
     manifest = json.loads((folder / "manifest.json").read_text())
     assert figures["sha256"] == manifest["sha256"]
-    for name in ("metrics", "expressions", "confusion", "min_inter_eye_px"):
+    for name in ("metrics", "confusion", "min_inter_eye_px"):
         assert manifest[name] == figures[name]
     for name, row in figures["metrics"].items():
         [line] = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
@@ -162,7 +162,7 @@ def test_attention_over_the_batch_is_refused_for_what_it_does():
     with pytest.warns(UserWarning, match="depend on the faces beside it"):
         network = PAttLite(8, size=80, attention="batch")
     with pytest.raises(ValueError, match="must not depend on its neighbours"):
-        expression_graph(decided(network), CROPS)
+        expression_graph(decided(network), CROPS, Fitted(1.0, {}))
 
 
 def test_figures_of_another_graph_and_without_metrics_leave_no_manifest(made, weights, tmp_path):

@@ -48,11 +48,11 @@ def test_the_kept_weights_and_temperature_are_those_of_the_graph(name):
     kept = WEIGHTS / f"{name}.safetensors"
     network, _, classes = TASKS[name].read(kept)
     assert artefact.manifest["classes"] == classes
-    temperature = fitted_of(kept).temperature
-    assert artefact.manifest["temperature"] == pytest.approx(temperature)
+    fitted = fitted_of(kept)
+    assert artefact.manifest["temperature"] == pytest.approx(fitted.temperature)
     crops = crops_of(*size)
     takes = network.size if isinstance(network.size, tuple) else (network.size, network.size)
     logits = answer(network, np.stack([frame(crop, takes) for crop in crops]))
-    logits = logits / torch.tensor(temperature)
+    logits = logits / torch.tensor(fitted.temperature) - torch.tensor(fitted.shift)
     scores = logits.softmax(1) if artefact.task == "expression" else torch.sigmoid(logits)
     np.testing.assert_allclose(run(crops), scores, rtol=0, atol=2e-5)

@@ -7,6 +7,7 @@ from training.evaluate.reliability import calibration_error
 from training.evaluate.temperature import (
     LEAST,
     MOST,
+    adjusted,
     cross_entropy,
     sigmoid_temperature,
     sigmoid_temperatures,
@@ -84,6 +85,44 @@ def test_the_cross_entropy_is_that_of_what_is_so():
     logits, present = np.array([[0.0, 2.0]]), np.array([[True, False]])
     wanted = -(np.log(0.5) + np.log(1 - 1 / (1 + np.exp(-2.0)))) / 2
     assert cross_entropy(logits, present) == pytest.approx(wanted)
+
+
+def rare_and_common(faces=20_000):
+    """Calibrated logits of an attribute that one face in ten has, and of one that nine have."""
+    rng = np.random.default_rng(4)
+    present = rng.random((faces, 2)) < (0.1, 0.9)
+    odds = np.log(1 / 9)
+    return np.where(present, 1, -1) + rng.normal(0, 2**0.5, (faces, 2)) + (odds, -odds), present
+
+
+def balanced(found, present):
+    return np.mean([found[present].mean(), (~found[~present]).mean()])
+
+
+def test_rare_attributes_are_found_for_the_accuracy_that_may_be_spent():
+    logits, present = rare_and_common()
+    adjustment = adjusted(logits, present, spent=0.005)
+    before, after = logits >= 0, logits >= adjustment.shift_A
+    lost = (before == present).mean() - (after == present).mean()
+    assert 0.002 < lost <= 0.005
+    for column in (0, 1):
+        columns = (found[:, column] for found in (before, after))
+        gained = [balanced(found, present[:, column]) for found in columns]
+        assert gained[1] > gained[0] + 0.03
+    np.testing.assert_allclose(adjustment.shift_A, adjustment.share * np.log([1 / 9, 9]), rtol=0.1)
+
+
+def test_all_of_the_way_is_as_if_each_attribute_were_as_often_there_as_not():
+    logits, present = rare_and_common()
+    adjustment = adjusted(logits, present, spent=1)
+    assert adjustment.share == 1
+    found = logits >= adjustment.shift_A
+    assert found[present].mean() == pytest.approx((~found[~present]).mean(), abs=0.02)
+
+
+def test_where_nothing_may_be_spent_nothing_that_costs_is_shifted():
+    logits, present = rare_and_common()
+    assert adjusted(logits, present, spent=0).share <= 0.1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Temperatures: what logits are divided by, so that a confidence means what it says.
+"""Temperatures: what logits are divided by, so that a confidence means what it says; and how far a
+rare attribute is met halfway.
 
 Guo et al. 2017 (arXiv:1706.04599), section 4.2: the temperature of the least cross-entropy on faces
 that nothing was learnt from. It is above zero, so no answer changes. N faces, K classes, A
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 LEAST, MOST = 0.05, 20.0  # where logits that are all right, or all wrong, would go on for ever
 HALVINGS = 60
+SHARES = tuple(i / 20 for i in range(21))
+SPENT = 0.005  # of mean accuracy, for balanced accuracy
 
 
 def softmax_temperature(logits_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> float:
@@ -76,6 +79,35 @@ def sigmoid_temperatures(
     }
     found = kinds[min(tried, key=tried.__getitem__)](logits_NA, present_NA)
     return Fit(found if isinstance(found, float) else found.tolist(), tried)
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """share: in [0, 1], of the way to scores as if each attribute were as often there as not.
+    shift_A: what is taken off calibrated logits for it, share times the log odds of each."""
+
+    share: float
+    shift_A: NDArray[np.float64]
+
+
+def adjusted(
+    logits_NA: NDArray[np.floating], present_NA: NDArray[np.bool_], *, spent: float = SPENT
+) -> Adjustment:
+    """The largest share up to which mean accuracy falls by at most `spent`.
+
+    Of calibrated logits sigmoid tells how likely an attribute is among these faces, and a rare one,
+    never likely, is hardly ever answered: accurate, and of little use. Less of its log odds (Menon
+    et al. 2021, arXiv:2007.07314, equation 9, where the share is tau) finds more of the rare for
+    little accuracy. Odds are those of these faces, one more counted with and one without."""
+    frequency_A = (present_NA.sum(0) + 1) / (len(present_NA) + 2)
+    odds_A = np.log(frequency_A / (1 - frequency_A))
+    best = 0.0
+    least = ((logits_NA >= 0) == present_NA).mean() - spent
+    for share in SHARES:
+        if ((logits_NA >= share * odds_A) == present_NA).mean() < least:
+            break
+        best = share
+    return Adjustment(best, best * odds_A)
 
 
 def cross_entropy(logits_NA: NDArray[np.floating], present_NA: NDArray[np.bool_]) -> float:
