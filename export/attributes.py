@@ -200,6 +200,8 @@ def facts_of_celeba(rounds: Rounds) -> dict[str, Any]:
             "Celebrities, photographed at events, mostly adults and made up: other people are "
             "seen worse. `groups` compares halves of CelebA by its own labels; ages and peoples "
             "are not told, so no more can be given. Measure on your own people first.",
+            "CelebA's photographs end close to the face: its crops are black beyond, where others "
+            "show what stands around. What that costs on other photographs was not measured.",
             "Mean accuracy flatters: the majority's answer alone reaches what stands beside it. "
             "Balanced accuracy is what the network tells.",
             "Scores are calibrated for faces like CelebA's and then moved towards rare attributes "
