@@ -32,7 +32,7 @@ from training.data.framed import framed
 from training.evaluate.attributes import attribute_figures
 from training.evaluate.figures import plain
 from training.evaluate.on_celeba import RELIABLE, evaluate
-from training.evaluate.temperature import SPENT, adjusted, sigmoid_temperatures
+from training.evaluate.temperature import CALIBRATED, SPENT, adjusted, sigmoid_temperatures
 from training.networks.mzts import MZTS
 from training.recipes.attributes import Recipe
 
@@ -129,7 +129,7 @@ def fit(trained: MZTS, kept: MZTS, faces: AttributeSet) -> Fitted:
             **{f"cross_entropy_{k}": v for k, v in found.cross_entropy.items()},
             "adjustment": "scores as if rare attributes were less rare: their log odds times "
             f"1 - share; the largest share that costs {100 * SPENT:g} points of mean accuracy "
-            "or fewer",
+            f"or fewer and leaves the expected calibration error at {CALIBRATED:g} or under",
             "share": adjustment.share,
             "figures there": {
                 what: {name: figures[name] for name in SPENT_AND_WON}

@@ -112,12 +112,14 @@ def test_rare_attributes_are_found_for_the_accuracy_that_may_be_spent():
     np.testing.assert_allclose(adjustment.shift_A, adjustment.share * np.log([1 / 9, 9]), rtol=0.1)
 
 
-def test_all_of_the_way_is_as_if_each_attribute_were_as_often_there_as_not():
-    logits, present = rare_and_common()
-    adjustment = adjusted(logits, present, spent=1)
-    assert adjustment.share == 1
-    found = logits >= adjustment.shift_A
-    assert found[present].mean() == pytest.approx((~found[~present]).mean(), abs=0.02)
+def test_a_network_that_knows_nothing_is_not_moved_away_from_what_is_usual():
+    present = np.random.default_rng(6).random((5_000, 2)) < (0.1, 0.9)
+    logits = np.tile(np.log([1 / 9, 9]), (5_000, 1))
+    adjustment = adjusted(logits, present)
+    assert adjustment.share < 0.3
+    scores = 1 / (1 + np.exp(-np.abs(logits - adjustment.shift_A)))
+    right = (logits >= adjustment.shift_A) == present
+    assert calibration_error(scores.ravel(), right.ravel()) <= 0.03
 
 
 def test_where_nothing_may_be_spent_nothing_that_costs_is_shifted():

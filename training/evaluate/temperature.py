@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.evaluate.reliability import calibration_error
+
 LEAST, MOST = 0.05, 20.0  # where logits that are all right, or all wrong, would go on for ever
 HALVINGS = 60
 SHARES = tuple(i / 20 for i in range(21))
 SPENT = 0.005  # of mean accuracy, for balanced accuracy
+CALIBRATED = 0.03  # expected calibration error, at most
 
 
 def softmax_temperature(logits_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> float:
@@ -93,7 +96,8 @@ class Adjustment:
 def adjusted(
     logits_NA: NDArray[np.floating], present_NA: NDArray[np.bool_], *, spent: float = SPENT
 ) -> Adjustment:
-    """The largest share up to which mean accuracy falls by at most `spent`.
+    """The largest share up to which mean accuracy falls by at most `spent`, and the expected
+    calibration error is at most CALIBRATED.
 
     Of calibrated logits sigmoid tells how likely an attribute is among these faces, and a rare one,
     never likely, is hardly ever answered: accurate, and of little use. Less of its log odds (Menon
@@ -101,10 +105,12 @@ def adjusted(
     little accuracy. Odds are those of these faces, one more counted with and one without."""
     frequency_A = (present_NA.sum(0) + 1) / (len(present_NA) + 2)
     odds_A = np.log(frequency_A / (1 - frequency_A))
-    best = 0.0
-    least = ((logits_NA >= 0) == present_NA).mean() - spent
-    for share in SHARES:
-        if ((logits_NA >= share * odds_A) == present_NA).mean() < least:
+    best, least = 0.0, ((logits_NA >= 0) == present_NA).mean() - spent
+    for share in SHARES[1:]:
+        shifted_NA = logits_NA - share * odds_A
+        right_NA = (shifted_NA >= 0) == present_NA
+        error = calibration_error(_sigmoid(np.abs(shifted_NA)).ravel(), right_NA.ravel())
+        if right_NA.mean() < least or error > CALIBRATED:
             break
         best = share
     return Adjustment(best, best * odds_A)
