@@ -10,6 +10,7 @@ from training.verbs import (
     evaluate,
     expression_ablation,
     prepare,
+    quality,
     report,
     sizes,
     surgery,
@@ -18,7 +19,7 @@ from training.verbs import (
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = (
-    *(prepare, train, report, evaluate, sizes),
+    *(prepare, train, report, evaluate, quality, sizes),
     *(ablation, surgery, expression_ablation, attributes_ablation),
 )
 

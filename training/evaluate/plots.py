@@ -240,3 +240,35 @@ def _deviates(rates: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _percent(rate: float) -> str:
     return f"{100 * rate:g} %" if rate >= 1e-3 else f"{rate:.0e}".replace("e-0", "e-")
+
+
+def draw_discard(figures: Mapping[str, Any], title: str, out: Path) -> None:
+    """FNMR against the share discarded: of the score with its 95 % and the gates, and of each
+    component. figures: of quality.lfw_discards."""
+    share, whole = np.array(figures["curves"]["score"]["share"]), figures["fnmr"]
+    figure, (left, right) = pyplot.subplots(
+        1, 2, figsize=(11.5, 4.8), layout="constrained", sharey=True
+    )
+    score = figures["curves"]["score"]
+    left.plot(share, score["fnmr"], color="C0", label="score, with 95 %")
+    left.fill_between(share, score["fnmr_low"], score["fnmr_high"], color="C0", alpha=0.2)
+    left.plot(share, figures["ideal"], "k--", label="no measure can do better")
+    for k, (level, gate) in enumerate(figures["gates"].items(), 1):
+        at, error = gate["comparisons_refused"], [[gate["fnmr"] - gate["fnmr_low"]]]
+        error += [[gate["fnmr_high"] - gate["fnmr"]]]
+        left.errorbar(at, gate["fnmr"], error, fmt="o", color=f"C{k}", capsize=3, label=level)
+    for k, (name, curve) in enumerate(figures["curves"].items()):
+        if name != "score":
+            style = "-" if k < 10 else "--"  # ten colours, and then again
+            right.plot(share, curve["fnmr"], f"C{k % 10}{style}", label=name, linewidth=1.2)
+    for axes in (left, right):
+        axes.axhline(whole, color="grey", linestyle=":", label="at random")
+        axes.set(xlim=(0, share[-1]), xlabel="share of comparisons discarded")
+        axes.grid(alpha=0.3)
+    left.set(ylim=(0, None), ylabel=f"FNMR at the threshold of FMR {figures['fmr']:g}", title=title)
+    right.set_title("each component alone")
+    left.legend(fontsize=8)
+    right.legend(fontsize=7)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)
