@@ -6,13 +6,15 @@ done do /readyz and the calls say yes.
 """
 
 import asyncio
-import logging
+import platform
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -42,15 +44,25 @@ from service.errors import ArtefactError, MienError
 from service.gallery import open_gallery
 from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, load_artefact
 from service.inference.batcher import Batcher
-from service.inference.session import Session
+from service.inference.session import Session, runtime_version
 from service.look import MIN_FACE_PX, Classifier, Engine
 from service.memory import give_memory_back
-from service.settings import Settings, hand_down, read_settings, unknown_variables
+from service.observe import logs, metrics
+from service.observe.exposition import Exposition
+from service.observe.gpu import no_gpus, open_gpus
+from service.observe.logs import log
+from service.observe.watch import open_watch
+from service.settings import (
+    Settings,
+    hand_down,
+    metrics_folder,
+    read_settings,
+    unknown_variables,
+)
 from service.vision.align import EXPRESSION_CANVAS, IDENTITY_CANVAS, WIDE_CANVAS, Canvas
 from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Photograph
 
-_log: Final = logging.getLogger("mien")
 _RETRY_S: Final = 2.0
 # A net under the line of calls, for memory alone (37 KiB a crop): who has a place in that line is
 # not to be refused half-way.
@@ -83,11 +95,12 @@ def create_app(
     settings: Settings, *, open_engine: "Callable[[Settings], Opened] | None" = None
 ) -> FastAPI:
     """The application. open_engine: what opens models and store; the real thing unless given."""
+    watch = open_watch(settings.collector, version=version("mien"))
     app = FastAPI(
         title="Mien",
         version=version("mien"),
         description="Faces in, names out. Errors are application/problem+json, see /problems/SLUG.",
-        lifespan=partial(_lifespan, settings, open_engine or open_everything),
+        lifespan=partial(_lifespan, settings, open_engine or open_everything, watch.close),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -100,10 +113,19 @@ def create_app(
             body_timeout_s=settings.body_timeout_s,
         ),
         line=Line(settings.queue),
+        exposition=Exposition(
+            build={
+                "version": version("mien"),
+                "python": platform.python_version(),
+                "onnxruntime": runtime_version(),
+            },
+            folder=metrics_folder(),
+            gpus=open_gpus() if settings.device == "cuda" else no_gpus,
+        ),
     )
     for module in _ROUTERS:
         app.include_router(module.router)
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope, readers=watch.readers, recorded=watch.recorded)
     answer_errors(app)
     app.openapi = partial(_described_once, app)  # type: ignore[method-assign]
     return app
@@ -111,13 +133,17 @@ def create_app(
 
 def app_from_environment() -> FastAPI:
     """The application of the environment's settings: what each worker process starts from."""
-    return create_app(read_settings())
+    settings = read_settings()
+    logs.configure(settings.log)
+    return create_app(settings)
 
 
 def serve(settings: Settings) -> None:
     """Serves until it is told to stop. Raises what is wrong with models, store or device first."""
+    logs.configure(settings.log)
     for name in unknown_variables():
-        _log.warning("%s is no setting of Mien", name)
+        log.warning("no setting of Mien", variable=name)
+    open_watch(settings.collector, version=version("mien")).close()
     _load_models(settings)
     open_gallery(settings.data).close()
     options: dict[str, Any] = {
@@ -125,14 +151,17 @@ def serve(settings: Settings) -> None:
         "port": settings.port,
         "server_header": False,
         "timeout_graceful_shutdown": 30,
+        "log_config": None,
+        "access_log": False,  # the log has a line a request of our own
     }
     if settings.workers == 1:
         uvicorn.run(create_app(settings), **options)
         return
-    hand_down(settings)
-    uvicorn.run(
-        "service.app:app_from_environment", factory=True, workers=settings.workers, **options
-    )
+    with TemporaryDirectory(prefix="mien-metrics-") as folder:
+        hand_down(settings, Path(folder))
+        uvicorn.run(
+            "service.app:app_from_environment", factory=True, workers=settings.workers, **options
+        )
 
 
 def open_everything(settings: Settings) -> Opened:
@@ -191,12 +220,15 @@ def _load_model(settings: Settings, task: str, name: str) -> Artefact:
 
 
 def _batcher(artefact: Artefact, settings: Settings) -> Batcher:
+    queue = metrics.Queue(artefact.name)
     return Batcher(
         partial(_first_output, artefact.graphs["model"]),
         max_batch=settings.batch_crops,
         max_waiting=_MOST_CROPS_IN_LINE,
         name=artefact.name,
         runners=settings.runs_at_once,
+        line_is=queue.line_is,
+        batch_begins=queue.batch_begins,
     )
 
 
@@ -249,9 +281,13 @@ def _warm_up(engine: Engine, settings: Settings) -> None:
 
 @asynccontextmanager
 async def _lifespan(
-    settings: Settings, open_engine: Callable[[Settings], Opened], app: FastAPI
+    settings: Settings,
+    open_engine: Callable[[Settings], Opened],
+    unwatch: Callable[[], None],
+    app: FastAPI,
 ) -> AsyncIterator[None]:
     service: Service = app.state.service
+    asyncio.get_running_loop().set_exception_handler(_tell_failure)
     opened = await asyncio.to_thread(open_engine, settings)
     service.artefacts = opened.artefacts
     warming = asyncio.create_task(_warm(service, opened))
@@ -263,6 +299,7 @@ async def _lifespan(
         warming.cancel()
         await asyncio.wait([warming])
         await asyncio.to_thread(opened.close)
+        await asyncio.to_thread(unwatch)
 
 
 async def _warm(service: Service, opened: Opened) -> None:
@@ -272,8 +309,14 @@ async def _warm(service: Service, opened: Opened) -> None:
             service.engine = opened.engine
         except MienError as error:
             service.reasons = [str(error)]
-            _log.warning("not ready yet: %s", error)
+            log.warning("not ready yet", reason=str(error))
             await asyncio.sleep(_RETRY_S)
+    log.info("ready")
+
+
+def _tell_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Logs a failure that nobody waited for, without what asyncio would show of the task."""
+    log.error("a task failed", exc_info=context.get("exception"))
 
 
 def _described_once(app: FastAPI) -> dict[str, Any]:

@@ -102,10 +102,13 @@ async def look(
 ) -> Look:
     """The faces of an image with these crops of each, the largest `limit` of them."""
     if isinstance(image, ImageError):
-        return Look(error=image)
-    return await asyncio.get_running_loop().run_in_executor(
-        engine.photographs, _look_at, engine, image, stages, crops, min_face_px, limit
-    )
+        seen = Look(error=image)
+    else:
+        seen = await asyncio.get_running_loop().run_in_executor(
+            engine.photographs, _look_at, engine, image, stages, crops, min_face_px, limit
+        )
+    stages.saw(None if seen.error else [face.quality.score for face in seen.faces])
+    return seen
 
 
 def _look_at(

@@ -12,6 +12,7 @@ the call, the gallery or the service is raised.
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -189,6 +190,7 @@ async def verify(
     similarity = float(np.clip(a @ b, -1, 1))
     with stages.measure("decide"):
         decision = decide(similarity, threshold)
+    stages.decided(decision)
     return Verified(similarity, decision, threshold, (first, second))
 
 
@@ -268,10 +270,14 @@ async def identities_of(
     """For each image's embeddings, for each of its faces, who it may be and what follows."""
     candidates = await _search(engine, embeddings, stages, gallery, top_k)
     with stages.measure("decide"):
-        return [
+        identities = [
             [Identity(c, decide(c[0].similarity if c else None, threshold)) for c in of_image]
             for of_image in candidates
         ]
+    for identity in itertools.chain(*identities):
+        best = identity.candidates[0].similarity if identity.candidates else None
+        stages.decided(identity.decision, best)
+    return identities
 
 
 async def _search(

@@ -12,6 +12,8 @@ from service.errors import SettingsError
 
 PREFIX: Final = "MIEN_"
 OFF: Final = "off"  # in the place of a network's name: none is loaded
+# Where prometheus_client, by its own rule, keeps the counts of processes that are shown as one.
+_METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 MIB: Final = 1024 * 1024
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
 
@@ -25,6 +27,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=256)
     data: Path = Path("mien-data")
+    log: Literal["auto", "json", "console"] = "auto"
+    otlp_endpoint: str = Field(OFF, pattern=rf"^({OFF}|https?://\S+)$")
 
     models: Path = SHIPPED_MODELS
     detection: str = Field("mtcnn", pattern=r"^[\w.-]+$")
@@ -54,6 +58,11 @@ class Settings(BaseSettings):
     def calibrations(self) -> Path:
         """The folder of the user's own calibrations."""
         return self.data / "calibrations"
+
+    @property
+    def collector(self) -> str | None:
+        """The address of the collector of traces; None: there is none."""
+        return None if self.otlp_endpoint == OFF else self.otlp_endpoint
 
     @property
     def cores_a_worker(self) -> int:
@@ -91,10 +100,20 @@ def read_settings(**given: Any) -> Settings:
         raise SettingsError(name, f"{first['msg']} (got {first['input']!r})") from wrong
 
 
-def hand_down(settings: Settings) -> None:
-    """Writes the settings into the environment, for the worker processes that start from it."""
+def hand_down(settings: Settings, metrics: Path) -> None:
+    """Writes the settings into the environment, for the worker processes that start from it.
+
+    metrics: the folder where they keep what they count.
+    """
     for name, value in settings.model_dump(mode="json").items():
         os.environ[PREFIX + name.upper()] = str(value)
+    os.environ[_METRICS_FOLDER] = str(metrics)
+
+
+def metrics_folder() -> Path | None:
+    """The folder that was handed down; None in a process that counts for itself alone."""
+    folder = os.environ.get(_METRICS_FOLDER)
+    return None if folder is None else Path(folder)
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -20,6 +20,8 @@ from service.api.uploads import Call, Form, read_call
 from service.errors import NotReady, QueueFull
 from service.inference.artefact import Artefact
 from service.look import Engine
+from service.observe.exposition import Exposition
+from service.observe.record import Record
 from service.observe.stages import Stages
 
 Result = TypeVar("Result")
@@ -51,6 +53,7 @@ class Service:
 
     limits: Limits
     line: Line
+    exposition: Exposition
     artefacts: Sequence[Artefact] = ()
     engine: Engine | None = None
     reasons: list[str] = field(default_factory=lambda: ["the models are not warm yet"])
@@ -70,12 +73,24 @@ def engine_of(request: Request) -> Engine:
     return service.engine
 
 
+def record_of(request: Request) -> Record:
+    """The record of the request, for those who read it when it is over."""
+    record: Record = request.state.record
+    return record
+
+
+def begin_stages(request: Request) -> Stages:
+    """The record of the call's way, which begins now: its body has come."""
+    record_of(request).stages = stages = Stages()
+    return stages
+
+
 async def answered(request: Request, form: Form[F], work: Work[F]) -> Response:
     """The answer to a call with images: what `work` makes of it, its times and its id."""
     engine, service = engine_of(request), service_of(request)
     with service.line.place():
         call = await read_call(request, form, service.limits)
-        stages = Stages()
+        stages = begin_stages(request)
         body = await while_connected(request, work(engine, call, stages))
         return await json_response(closed(body, request, stages))
 
@@ -83,7 +98,7 @@ async def answered(request: Request, form: Form[F], work: Work[F]) -> Response:
 def closed(body: Mapping[str, Any], request: Request, stages: Stages) -> dict[str, Any]:
     """The body with the times and the request's id at its end."""
     times = stages.timings_ms()
-    return {**body, "timings_ms": times, "request_id": request.state.request_id}
+    return {**body, "timings_ms": times, "request_id": record_of(request).request_id}
 
 
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:

@@ -10,7 +10,14 @@ from pydantic import Field
 from service import recognition
 from service.api import schemas
 from service.api.answers import enrolled_person_of, face_of
-from service.api.calls import closed, engine_of, json_bytes, service_of, while_connected
+from service.api.calls import (
+    begin_stages,
+    closed,
+    engine_of,
+    json_bytes,
+    service_of,
+    while_connected,
+)
 from service.api.fields import Fields
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.problems import problem_of
@@ -64,7 +71,7 @@ async def enroll(request: Request) -> Response:
     engine, service = engine_of(request), service_of(request)
     with service.line.place():
         call = await read_call(request, FORM, service.limits)
-        work = _enroll(engine, call, request, Stages())
+        work = _enroll(engine, call, request, begin_stages(request))
         body, replayed = await while_connected(request, work)
     headers = {REPLAY: "true"} if replayed else {}
     return Response(body, 201, headers, "application/json")

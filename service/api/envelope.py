@@ -1,8 +1,8 @@
-"""Around every call: its id, and an answer even when the code fails."""
+"""Around every call: its id, its trace, its record, and an answer even when the code fails."""
 
-import logging
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -21,49 +21,77 @@ from service.api.problems import (
     kind_response,
 )
 from service.errors import MienError
+from service.observe.logs import log
+from service.observe.record import UNKNOWN_ROUTE, Reader, Record, method_of
+from service.observe.trace import trace_of
 
 REQUEST_ID: Final = "X-Request-ID"
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_log: Final = logging.getLogger("mien")
 
 
 class Envelope:
-    """Gives each request an id (the caller's, where sane) and each failure a problem with it."""
+    """Gives each request an id (the caller's, where sane) and each failure a problem with it.
 
-    def __init__(self, app: ASGIApp) -> None:
+    readers: who reads a request's record when it is over. recorded: whether traces that begin here
+    are recorded.
+    """
+
+    def __init__(self, app: ASGIApp, *, readers: Sequence[Reader], recorded: bool) -> None:
         self.app = app
+        self._readers = readers
+        self._recorded = recorded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         keep_slashes(scope)
-        if scope["method"] == "HEAD":  # as GET; the server leaves the body out
+        method = scope["method"]
+        if method == "HEAD":  # as GET; the server leaves the body out
             scope = {**scope, "method": "GET"}
         request = Request(scope, receive)
-        given = request.headers.get(REQUEST_ID, "")
-        request.state.request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        record = request.state.record = _record(request, method, recorded=self._recorded)
         begun = False
 
-        async def send_with_id(message: Message) -> None:
+        async def send_marked(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
-                MutableHeaders(scope=message)[REQUEST_ID] = request.state.request_id
+                begun, record.status = True, message["status"]
+                headers = {REQUEST_ID: record.request_id, **record.trace.headers()}
+                MutableHeaders(scope=message).update(headers)
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive, send_marked)
         except Exception:
-            _log.exception(
-                "request %s failed: %s %s",
-                request.state.request_id,
-                scope["method"],
-                scope["path"],
-            )
+            ids = {"request_id": record.request_id, "trace_id": record.trace.trace_id}
+            log.exception("request failed", method=record.method, route=_template(scope), **ids)
             if not begun:
                 detail = "something went wrong here; nothing is known to be wrong with the call"
-                await kind_response(INTERNAL, detail, request)(scope, receive, send_with_id)
+                await kind_response(INTERNAL, detail, request)(scope, receive, send_marked)
+        finally:
+            record.route = _template(scope)
+            record.end()
+            for read in self._readers:
+                read(record)
+
+
+def _record(request: Request, method: str, *, recorded: bool) -> Record:
+    """The record of a request that has just come."""
+    headers = request.headers
+    given = headers.get(REQUEST_ID, "")
+    request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    parents, states = headers.getlist("traceparent"), headers.getlist("tracestate")
+    return Record(request_id, method_of(method), trace_of(parents, states, recorded=recorded))
+
+
+def _template(scope: Scope) -> str:
+    """The template that the path matched, of a route with this method or another."""
+    route = scope.get("route")
+    if route is not None:
+        return str(route.path)
+    plain = {getattr(one, "path", None) for one in scope["app"].routes}  # /openapi.json
+    return scope["path"] if scope["path"] in plain else UNKNOWN_ROUTE
 
 
 def answer_errors(app: FastAPI) -> None:

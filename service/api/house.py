@@ -1,19 +1,21 @@
-"""/healthz, /readyz, /models, /problems: how the service is and what it serves."""
+"""/healthz, /readyz, /metrics, /models, /problems: how the service is and what it serves."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from service.api import schemas
 from service.api.answers import own_calibration_of, thresholds_of
-from service.api.calls import engine_of, json_response, service_of
+from service.api.calls import Service, engine_of, json_response, service_of
 from service.api.openapi import refuses
 from service.api.problems import OF_SLUG, PROBLEM_UNKNOWN, kind_response
-from service.errors import CalibrationError, ModelUnknown, NotReady
-from service.gallery.contract import LARGEST_PAGE
+from service.errors import CalibrationError, MienError, ModelUnknown, NotReady
+from service.gallery.contract import LARGEST_PAGE, GalleryRecord
 from service.inference.artefact import Artefact
 from service.look import Engine
+from service.observe.exposition import House, ModelFacts, largest
 
 router = APIRouter(tags=["house"])
 _HIDDEN: Final = ("golden", "graphs", "calibration")
@@ -32,6 +34,22 @@ async def readyz(request: Request) -> Response:
     if reasons:
         raise NotReady(reasons)
     return await json_response({"status": "ready"})
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
+)
+async def metrics(request: Request) -> Response:
+    """The service's figures, in Prometheus's format or, where it is accepted, OpenMetrics'.
+
+    docs/metrics.md lists them. Whichever worker process answers, they are those of all.
+    """
+    service, accept = service_of(request), request.headers.get("Accept", "")
+    house = await asyncio.to_thread(_standing, service)
+    text, kind = await asyncio.to_thread(service.exposition.text, accept, house)
+    return Response(text, headers={"Content-Type": kind})
 
 
 @router.get("/models", response_model=schemas.Models)
@@ -113,15 +131,37 @@ def _own_calibrations(engine: Engine) -> list[schemas.OwnCalibration]:
 def _bound_galleries(engine: Engine) -> dict[str, list[str]]:
     """The galleries of the engine's space, or of none yet, by the calibration they are bound to."""
     bound: dict[str, list[str]] = {}
+    for gallery in _galleries(engine):
+        if gallery.calibration is not None and gallery.space in (None, engine.space):
+            bound.setdefault(gallery.calibration, []).append(gallery.name)
+    return bound
+
+
+def _galleries(engine: Engine) -> Iterator[GalleryRecord]:
+    """Every gallery."""
     cursor = None
     while True:
         page = engine.galleries.list_galleries(cursor=cursor, limit=LARGEST_PAGE)
-        for gallery in page.items:
-            if gallery.calibration is not None and gallery.space in (None, engine.space):
-                bound.setdefault(gallery.calibration, []).append(gallery.name)
+        yield from page.items
         cursor = page.next_cursor
         if cursor is None:
-            return bound
+            return
+
+
+def _standing(service: Service) -> House:
+    """How things stand, for /metrics; a store that cannot be asked is /readyz's to tell."""
+    models = [
+        ModelFacts(model["name"], model["space"] or "", model["provider"], model["threads"])
+        for model in (_model(artefact, {}) for artefact in service.artefacts)
+    ]
+    if service.engine is None:
+        return House(models)
+    try:
+        galleries = list(_galleries(service.engine))
+    except MienError:
+        return House(models)
+    faces = largest((gallery.name, gallery.faces) for gallery in galleries)
+    return House(models, faces, sum(gallery.revision for gallery in galleries))
 
 
 def _facts(artefact: Artefact) -> dict[str, Any]:

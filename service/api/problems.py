@@ -14,6 +14,7 @@ from typing import Any, Final
 from fastapi import Request, Response
 
 from service import errors
+from service.observe.record import Record
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
@@ -289,6 +290,8 @@ def _problem(kind: Kind, detail: str, values: Mapping[str, Any]) -> dict[str, An
 
 
 def _response(problem: dict[str, Any], request: Request, headers: Mapping[str, str]) -> Response:
-    body = {**problem, "request_id": request.state.request_id}
+    record: Record = request.state.record
+    record.problem = problem["type"].rsplit("/", 1)[1]
+    body = {**problem, "request_id": record.request_id}
     text = json.dumps(body, ensure_ascii=False, allow_nan=False)
     return Response(text, problem["status"], dict(headers), MEDIA_TYPE)

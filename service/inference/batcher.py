@@ -7,6 +7,7 @@ of a crowd does not hold up one of a single face.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,6 +28,7 @@ class _Waiter:
 
     crops: Array
     answer: "Future[Array]"
+    since_s: float = field(default_factory=time.perf_counter)
     taken: int = 0
     rows: dict[int, Array] = field(default_factory=dict)
     failed: bool = False
@@ -54,6 +56,9 @@ class Batcher:
 
     run: (N, ...) -> (N, D), a row's answer independent of its neighbours; called from `runners`
     threads. max_waiting: crops in line at which a further caller is refused.
+    line_is: told how many crops are in line whenever that changes. batch_begins: told of each batch
+    how many crops it has, and how long in seconds each caller waited whom it is the first to serve.
+    Both are called under the line's lock, and must be quick.
     """
 
     def __init__(
@@ -64,10 +69,14 @@ class Batcher:
         max_waiting: int,
         name: str,
         runners: int = 1,
+        line_is: Callable[[int], None] = lambda crops: None,
+        batch_begins: Callable[[int, list[float]], None] = lambda crops, waits_s: None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_waiting = max_waiting
+        self._line_is = line_is
+        self._batch_begins = batch_begins
         self._line: deque[_Waiter] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -99,6 +108,7 @@ class Batcher:
                 raise QueueFull(waiting, self._max_waiting)
             waiter = _Waiter(crops, Future())
             self._line.append(waiter)
+            self._line_is(waiting + waiter.left)
             self._changed.notify()
         return waiter.answer
 
@@ -145,6 +155,10 @@ class Batcher:
                 self._line.append(batch[-1].waiter)
             if self._line:
                 self._changed.notify()
+            self._line_is(self._crops_in_line())
+            now_s = time.perf_counter()
+            waits_s = [now_s - piece.waiter.since_s for piece in batch if piece.start == 0]
+            self._batch_begins(self._max_batch - room, waits_s)
         return batch
 
     def _hand_out(self, batch: list[_Piece], rows: Array) -> None:

@@ -1,8 +1,12 @@
-"""How long each stage of a call took: one record, which whoever wants to know reads."""
+"""What happened on a call's way: one record, which whoever wants to know reads.
+
+How long each stage took and what came of it, as plain numbers, of which none tells of whom.
+"""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 STAGES: Final = (
@@ -11,16 +15,35 @@ STAGES: Final = (
 )
 
 
+@dataclass(frozen=True)
+class Span:
+    """One piece of work of a stage: an image's decoding, a call's search.
+
+    begun_s: on time.perf_counter's clock.
+    """
+
+    stage: str
+    begun_s: float
+    seconds: float
+
+
 class Stages:
-    """The stage times of one call, from its making on; threads may measure at the same time.
+    """The record of one call, from its making on; threads may measure at the same time.
 
     A stage's time is the sum over the call's images, which are in work side by side: the sums may
     exceed the total, which is the time that went by.
+
+    spans: the pieces, in the order of their ends. images: for each, the quality scores of its
+    faces, None where it could not be used. decisions: those that were made. top1: similarities of
+    the best candidates, of the faces that had any.
     """
 
     def __init__(self) -> None:
         self._begun = time.perf_counter()
-        self._spans: list[tuple[str, float]] = []  # append is atomic, += would not be
+        self.spans: list[Span] = []  # append is atomic, += would not be
+        self.images: list[tuple[float, ...] | None] = []
+        self.decisions: list[str] = []
+        self.top1: list[float] = []
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -29,16 +52,29 @@ class Stages:
         try:
             yield
         finally:
-            self._spans.append((stage, time.perf_counter() - begun))
+            self.spans.append(Span(stage, begun, time.perf_counter() - begun))
+
+    def saw(self, scores: Sequence[float] | None) -> None:
+        """Notes an image by its faces' quality scores; None: it could not be used."""
+        self.images.append(None if scores is None else tuple(scores))
+
+    def decided(self, decision: str, top1: float | None = None) -> None:
+        """Notes a decision, and the best candidate's similarity where it was one among people."""
+        self.decisions.append(decision)
+        if top1 is not None:
+            self.top1.append(top1)
 
     def seconds(self) -> dict[str, float]:
         """The stages that were measured, in the order of the way, in seconds."""
         sums: dict[str, float] = {}
-        for stage, seconds in list(self._spans):
-            sums[stage] = sums.get(stage, 0.0) + seconds
+        for span in list(self.spans):
+            sums[span.stage] = sums.get(span.stage, 0.0) + span.seconds
         return {stage: sums[stage] for stage in STAGES if stage in sums}
 
+    def spent_ms(self) -> dict[str, float]:
+        """`seconds` in milliseconds, as they are told."""
+        return {stage: round(seconds * 1e3, 3) for stage, seconds in self.seconds().items()}
+
     def timings_ms(self) -> dict[str, float]:
-        """`seconds` in milliseconds, and `total`: since the record was made."""
-        spent = {stage: round(seconds * 1e3, 3) for stage, seconds in self.seconds().items()}
-        return {**spent, "total": round((time.perf_counter() - self._begun) * 1e3, 3)}
+        """`spent_ms`, and `total`: since the record was made."""
+        return {**self.spent_ms(), "total": round((time.perf_counter() - self._begun) * 1e3, 3)}

@@ -1,5 +1,6 @@
 """The docs list every route, setting and error, as they are, and nothing that is not there."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -7,12 +8,17 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.docs import router as pages
 from service.api.problems import OF_SLUG
 from service.app import create_app
+from service.observe.gpu import Gpu
 from service.settings import PREFIX, SHIPPED_MODELS, Settings
 from service.vision.quality import BOUNDS
+from tests.conftest import open_drawn, ready_client
+from tests.drawn import drawn_photo
 
 DOCS = Path(__file__).parents[2] / "docs"
 SNAPSHOT = Path(__file__).parent / "openapi.json"
@@ -87,8 +93,40 @@ def test_the_bounds_of_quality_are_documented_as_they_are() -> None:
             assert documented[measure][index] == text
 
 
+def test_every_metric_is_documented_as_it_is_shown_and_nothing_else_is(settings: Settings) -> None:
+    """After some calls, on a machine with a GPU, so that every metric has been counted."""
+    app = create_app(settings, open_engine=open_drawn)
+    service, gpus = app.state.service, [Gpu(0, 0.5, memory_used_bytes=1, memory_bytes=2)]
+    service.exposition = dataclasses.replace(service.exposition, gpus=lambda: gpus)
+    with ready_client(app) as client:
+        for path in ("/enroll", "/identify", "/path-of-nobody"):
+            client.post(path, files={"image": drawn_photo(1)})
+        text = client.get("/metrics").text
+    documented = {
+        name.strip("`"): (kind, {label.strip("` ") for label in labels.split(",") if label})
+        for name, kind, _, labels, _ in rows("metrics.md", 5)
+    }
+    assert documented == {
+        shown_name(family): (family.type, labels_of(family))
+        for family in text_string_to_metric_families(text)
+    }
+    assert all(unit and meaning.endswith(".") for _, _, unit, _, meaning in rows("metrics.md", 5))
+
+
+def shown_name(family: Metric) -> str:
+    """The name by which it is asked for."""
+    return family.name + ("_total" if family.type == "counter" else "")
+
+
+def labels_of(family: Metric) -> set[str]:
+    """Its labels, without those that its type brings."""
+    assert family.samples, f"{family.name} was not counted"
+    return {label for sample in family.samples for label in sample.labels} - {"le"}
+
+
 def test_links_between_the_docs_lead_somewhere() -> None:
-    for page in ("settings.md", "errors.md", "api.md", "gallery.md", "calibration.md"):
+    pages = ("settings", "errors", "api", "gallery", "calibration", "metrics")
+    for page in (f"{name}.md" for name in pages):
         text = (DOCS / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (DOCS / target).exists(), f"{page}: {target}"

@@ -163,6 +163,36 @@ def test_who_left_is_not_run_and_makes_room() -> None:
     assert [batch.ravel().tolist() for batch in gate.batches] == [[-1], [3]]
 
 
+def test_who_watches_is_told_of_the_line_the_batches_and_each_caller_s_first_wait() -> None:
+    gate = Gate()
+    line: list[int] = []
+    batches: list[tuple[int, int]] = []
+    waits_s: list[float] = []
+
+    def begins(size: int, waits: list[float]) -> None:
+        batches.append((size, len(waits)))
+        waits_s.extend(waits)
+
+    batcher = Batcher(
+        gate,
+        max_batch=4,
+        max_waiting=100,
+        name="test",
+        line_is=line.append,
+        batch_begins=begins,
+    )
+    first = occupied(batcher, gate)
+    crowd, gone, single = (batcher.submit(crops(*values)) for values in (range(6), [7], [8]))
+    assert gone.cancel()
+    gate.open()
+    for caller in (first, crowd, single):
+        caller.result(timeout=30)
+    batcher.close()
+    assert line == [1, 0, 6, 7, 8, 3, 0]
+    assert batches == [(1, 1), (4, 1), (3, 1)]
+    assert all(0 <= wait_s < 30 for wait_s in waits_s)
+
+
 def test_a_failure_reaches_every_waiter_of_its_batch_and_nobody_else() -> None:
     def fails_on_thirteen(batch: Array) -> Array:
         if 13 in batch:

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError
-from service.settings import PREFIX, Settings, hand_down, read_settings, unknown_variables
+from service.settings import (
+    PREFIX,
+    Settings,
+    hand_down,
+    metrics_folder,
+    read_settings,
+    unknown_variables,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +49,8 @@ def test_a_variable_sets_its_field(environment: dict[str, str]) -> None:
         ("MIEN_EXPRESSION", ""),
         ("MIEN_ATTRIBUTES", "a/b"),
         ("MIEN_BODY_TIMEOUT_S", "nan"),
+        ("MIEN_LOG", "xml"),
+        ("MIEN_OTLP_ENDPOINT", "collector:4318"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_variable(
@@ -63,8 +72,10 @@ def test_what_was_given_in_the_code_goes_before_the_environment(
 
 def test_settings_handed_down_are_read_again_as_they_were(environment: dict[str, str]) -> None:
     settings = Settings(port=0, data=Path("some where"), batch=3, body_timeout_s=1.5)
-    hand_down(settings)
+    assert metrics_folder() is None
+    hand_down(settings, Path("counts"))
     assert read_settings() == settings
+    assert metrics_folder() == Path("counts")
 
 
 def test_cores_are_shared_out_among_workers_and_every_worker_has_one() -> None:

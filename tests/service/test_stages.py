@@ -53,4 +53,4 @@ def test_threads_that_measure_at_once_lose_nothing() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(stages._spans) == 4000
+    assert len(stages.spans) == 4000

@@ -1,0 +1,180 @@
+"""What /metrics answers: what was counted, and how things stand at this moment.
+
+With several worker processes whichever is asked answers for all of them: each keeps its counts in
+a file of the shared folder, which prometheus_client adds up; what stands in the store is the same
+for all; the processes' own figures are summed here, over those that live.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from os import getpid, getppid
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, multiprocess
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+
+from service.observe.gpu import Gpu
+from service.observe.metrics import REGISTRY
+
+LARGEST_GALLERIES: Final = 20
+OTHER_GALLERIES: Final = "other"
+_PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A network that is served. space: of its embeddings, "" where it makes none."""
+
+    name: str
+    space: str
+    provider: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class House:
+    """How things stand. galleries: faces by name, see `largest`; revision: of all galleries
+    together; both None while the store cannot be asked."""
+
+    models: Sequence[ModelFacts]
+    galleries: Mapping[str, int] | None = None
+    revision: int | None = None
+
+
+@dataclass(frozen=True)
+class Exposition:
+    """build: what the program is made of. folder: where the worker processes keep their counts,
+    None where there is one process. gpus: what reads them."""
+
+    build: Mapping[str, str]
+    folder: Path | None
+    gpus: Callable[[], Sequence[Gpu]]
+
+    def text(self, accept: str, house: House) -> tuple[bytes, str]:
+        """All figures, in the format that an Accept header asks for, and its content type."""
+        registry = CollectorRegistry()
+        if self.folder is None:
+            registry.register(REGISTRY)
+            registry.register(ProcessCollector(registry=None))
+        else:
+            alive = _living(self.folder)
+            multiprocess.MultiProcessCollector(registry, str(self.folder))  # type: ignore[no-untyped-call]
+            registry.register(_Made(partial(_processes, alive)))
+        registry.register(_Made(partial(_standing, house, self.build, self.gpus)))
+        encode, kind = choose_encoder(accept)
+        return encode(registry), kind
+
+
+def largest(faces: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Faces by gallery: the largest LARGEST_GALLERIES, and OTHER_GALLERIES for all the rest.
+
+    faces: each gallery's name and how many it has. One that is itself called so is of the rest.
+    """
+    galleries = list(faces)
+    named = [entry for entry in galleries if entry[0] != OTHER_GALLERIES]
+    shown = dict(heapq.nlargest(LARGEST_GALLERIES, named, key=lambda entry: entry[1]))
+    rest = [count for name, count in galleries if name not in shown]
+    return {**shown, **({OTHER_GALLERIES: sum(rest)} if rest else {})}
+
+
+class _Made:
+    """Figures that are made when they are asked for."""
+
+    def __init__(self, make: Callable[[], Iterable[Metric]]) -> None:
+        self._make = make
+
+    def collect(self) -> Iterable[Metric]:
+        return self._make()
+
+
+def _standing(
+    house: House, build: Mapping[str, str], gpus: Callable[[], Sequence[Gpu]]
+) -> Iterator[Metric]:
+    yield _gauge("mien_build_info", "What the program is made of.", build, [(build, 1)])
+    facts = [
+        (
+            {
+                "model": one.name,
+                "space": one.space,
+                "provider": one.provider,
+                "threads": str(one.threads),
+            },
+            1,
+        )
+        for one in house.models
+    ]
+    labels = ("model", "space", "provider", "threads")
+    yield _gauge("mien_model_info", "A network, and what it runs on.", labels, facts)
+    if house.galleries is not None and house.revision is not None:
+        sizes = [({"gallery": name}, faces) for name, faces in house.galleries.items()]
+        yield _gauge("mien_gallery_faces", "Faces that are enrolled.", ["gallery"], sizes)
+        help_text = "Sum of the galleries' revisions: one more with every change of any."
+        yield _gauge("mien_gallery_revision", help_text, [], [({}, house.revision)])
+    yield from _of_gpus(gpus())
+
+
+def _of_gpus(gpus: Sequence[Gpu]) -> Iterator[Metric]:
+    if gpus:
+        use = [(_label(gpu), gpu.use) for gpu in gpus if gpu.use is not None]
+        used = [(_label(gpu), gpu.memory_used_bytes) for gpu in gpus]
+        there = [(_label(gpu), gpu.memory_bytes) for gpu in gpus]
+        yield _gauge("mien_gpu_use_ratio", "Share of time in which it computed.", ["gpu"], use)
+        yield _gauge("mien_gpu_memory_used_bytes", "Its memory in use.", ["gpu"], used)
+        yield _gauge("mien_gpu_memory_bytes", "Its memory.", ["gpu"], there)
+
+
+def _label(gpu: Gpu) -> dict[str, str]:
+    return {"gpu": str(gpu.index)}
+
+
+def _gauge(
+    name: str,
+    text: str,
+    labels: Iterable[str],
+    values: Iterable[tuple[Mapping[str, str], float]],
+) -> Metric:
+    names = list(labels)
+    family = GaugeMetricFamily(name, text, labels=names)
+    for named, value in values:
+        family.add_metric([named[label] for label in names], value)
+    return family
+
+
+def _living(folder: Path) -> set[int]:
+    """The worker processes; what dead ones said of the moment is taken out of the folder.
+
+    Worker processes are children of one parent: an id that was given to another process since is
+    told by that. Where there is no /proc nobody is taken for dead.
+    """
+    known = {int(file.stem.rpartition("_")[2]) for file in folder.glob("*.db")} | {getpid()}
+    alive = {pid for pid in known if not _PROC.exists() or _parent(pid) == getppid()}
+    for pid in known - alive:
+        with suppress(FileNotFoundError):  # another did it at the same time
+            multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+    return alive
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def _processes(pids: Iterable[int]) -> Iterator[Metric]:
+    """prometheus_client's figures of a process, of all of them: sums, and the oldest's start."""
+    of_all: dict[str, list[Metric]] = {}
+    for pid in sorted(pids):
+        for family in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+            of_all.setdefault(family.name, []).append(family)
+    for name, families in of_all.items():
+        values = [family.samples[0].value for family in families]
+        value = min(values) if name.endswith("start_time_seconds") else sum(values)
+        kind = CounterMetricFamily if families[0].type == "counter" else GaugeMetricFamily
+        yield kind(name, families[0].documentation, value=value)
