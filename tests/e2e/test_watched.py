@@ -66,6 +66,7 @@ def test_workers_answer_for_each_other(tmp_path: Path, monkeypatch: pytest.Monke
             assert told("mien_model_info", model="mtcnn") == 1
             assert told.values("mien_gallery_faces", "gallery") == {"default"}
             assert told("mien_queue_depth", model="ecacface-mobile") == 0
+            assert not any("pid" in labels for _, labels, _ in told.samples)
         workers = processes(folder)
         assert len(workers) == WORKERS
         memory = {resident_bytes(worker) for worker in workers}
