@@ -1,5 +1,6 @@
 """What is told of calls: figures, lines and headers, all of one record, and of nobody by name."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -269,6 +270,24 @@ def break_search(client: TestClient, text: str) -> None:
 
     engine = client.app.state.service.engine  # type: ignore[attr-defined]
     engine.galleries.search = search
+
+
+def test_what_fails_unseen_in_the_event_loop_is_told_without_its_text(
+    client: TestClient, log: Log
+) -> None:
+    def fail(text: str) -> None:
+        raise ValueError(text)
+
+    async def fail_unseen() -> None:
+        asyncio.get_running_loop().call_soon(fail, "telltale")
+        await asyncio.sleep(0)
+
+    assert client.portal is not None
+    client.portal.call(fail_unseen)
+    [line] = log.lines()
+    assert line["event"] == "a task failed"
+    assert "ValueError" in line["exception"]
+    assert "telltale" not in str(line)
 
 
 def test_a_collector_without_its_libraries_stops_the_start_by_the_setting(
