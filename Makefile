@@ -56,10 +56,10 @@ weights: .venv/.dev
 	time -p .venv/bin/python -m export.recognition card $(RUN) $(MODEL) runs/figures.json
 	install -D -m 644 $(RUN) training/weights/ecacface-mobile.safetensors
 	time -p .venv/bin/python -m training train $(EXPRESSION) --data $(DATA)
-	time -p .venv/bin/python -m export.expression make runs/$(EXPRESSION)/network.safetensors \
+	time -p .venv/bin/python -m export.expression make runs/$(EXPRESSION)/best.safetensors \
 		training/weights/patt-lite.safetensors service/models/patt-lite --data $(DATA)
 	time -p .venv/bin/python -m training train $(ATTRIBUTES) --data $(DATA)
-	time -p .venv/bin/python -m export.attributes make runs/$(ATTRIBUTES)/network.safetensors \
+	time -p .venv/bin/python -m export.attributes make runs/$(ATTRIBUTES)/best.safetensors \
 		training/weights/mzts.safetensors service/models/mzts --data $(DATA)
 
 experiments: .venv/.dev
