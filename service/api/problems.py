@@ -93,7 +93,7 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             _E.FaceQualityTooLow,
             422,
             "Face of too low quality",
-            "Send a better picture of the face, or ask for less with `quality`.",
+            "Send a picture without what `failed` lists, or ask for less with `quality`.",
         ),
         (
             _E.FaceTooSmall,

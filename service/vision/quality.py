@@ -24,7 +24,6 @@ Subject-related (clause 7.4), of the landmarks in the photograph:
 - head_pose_yaw, _pitch, _roll: degrees, as in pose.py
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,7 +54,7 @@ _CHIN: Final = 1.67
 
 @dataclass(frozen=True)
 class Quality:
-    """A face's components, and a score in [0, 1] of those of them that were seen to matter."""
+    """A face's components, and a score in [0, 1]: what the worst of them leaves of true matches."""
 
     score: float
     sharpness: float
@@ -85,22 +84,58 @@ class Check:
     reason: str | None
 
 
-# What level asks of which component; how the bounds were found: docs/quality.md.
+# What level asks of which component: where a photograph keeps four fifths (standard) and nineteen
+# twentieths (strict) of its true matches, on people of identities/validation (docs/quality.md).
 BOUNDS: Final[dict[str, dict[str, Bound]]] = {
     "off": {},
     "standard": {
         "sharpness": (16, None),
-        "inter_eye_distance": (12, None),
-        "head_pose_yaw": (-45, 45),
+        "luminance_mean": (0.09, 0.84),
+        "under_exposure_prevention": (0.4, None),
+        "over_exposure_prevention": (0.53, None),
+        "dynamic_range": (4.9, None),
+        "inter_eye_distance": (11, None),
+        "leftward_crop_of_the_face_image": (0.15, None),
+        "rightward_crop_of_the_face_image": (0.15, None),
+        "margin_above_of_the_face_image": (0.38, None),
+        "margin_below_of_the_face_image": (0.72, None),
+        "head_pose_yaw": (-37, 37),
+        "head_pose_pitch": (-26, 26),
+        "head_pose_roll": (-54, 54),
     },
     "strict": {
-        "sharpness": (45, None),
-        "inter_eye_distance": (17, None),
-        "head_pose_yaw": (-30, 30),
+        "sharpness": (39, None),
+        "luminance_mean": (0.17, 0.76),
+        "under_exposure_prevention": (0.86, None),
+        "over_exposure_prevention": (0.86, None),
+        "dynamic_range": (5.6, None),
+        "inter_eye_distance": (16, None),
+        "leftward_crop_of_the_face_image": (0.6, None),
+        "rightward_crop_of_the_face_image": (0.6, None),
+        "margin_above_of_the_face_image": (0.58, None),
+        "margin_below_of_the_face_image": (0.91, None),
+        "head_pose_yaw": (-24, 24),
+        "head_pose_pitch": (-17, 17),
+        "head_pose_roll": (-36, 36),
     },
 }
-# What a component leaves of true matches: (its values, rising; the shares left), linear between.
-_WORTH: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {}
+# What share of true matches a component's value leaves, as measured in the same place: its values,
+# rising, angles without their sign, and the shares; linear between, 0 and 1 at the ends.
+_PLACE: Final = ((-0.5, 0.0, 0.25, 0.5, 0.76, 0.92, 1.1), (0, 0.71, 0.86, 0.94, 0.97, 0.99, 1))
+_LEFT: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
+    "sharpness": ((0, 8.9, 16.8, 31.5, 57), (0, 0.51, 0.82, 0.94, 1)),
+    "under_exposure_prevention": ((-0.01, 0.01, 0.6, 0.82, 0.95), (0, 0.68, 0.86, 0.93, 1)),
+    "over_exposure_prevention": ((0, 0.33, 0.43, 0.6, 0.79, 0.99), (0, 0.43, 0.69, 0.87, 0.93, 1)),
+    "dynamic_range": ((3, 4.3, 4.7, 5.1, 5.6, 6.2), (0, 0.48, 0.75, 0.88, 0.95, 1)),
+    "inter_eye_distance": ((4, 9.3, 10.9, 12.5, 17.5, 27), (0, 0.64, 0.78, 0.87, 0.97, 1)),
+    "leftward_crop_of_the_face_image": _PLACE,
+    "rightward_crop_of_the_face_image": _PLACE,
+    "margin_above_of_the_face_image": ((0, 0.21, 0.4, 0.61, 0.9), (0, 0.44, 0.84, 0.97, 1)),
+    "margin_below_of_the_face_image": ((0.3, 0.53, 0.73, 0.92, 1.2), (0, 0.43, 0.82, 0.96, 1)),
+    "head_pose_yaw": ((10, 22, 27, 35, 42, 46, 70), (1, 0.96, 0.93, 0.81, 0.64, 0.48, 0)),
+    "head_pose_pitch": ((10, 17, 22, 27, 33, 45), (1, 0.95, 0.9, 0.78, 0.42, 0)),
+    "head_pose_roll": ((20, 31, 38, 51, 58, 65, 90), (1, 0.99, 0.93, 0.89, 0.68, 0.5, 0)),
+}
 
 
 def assess_face(photograph: Photograph, face: Face, crop: NDArray[np.uint8]) -> Quality:
@@ -118,8 +153,12 @@ def assess_face(photograph: Photograph, face: Face, crop: NDArray[np.uint8]) -> 
 
 
 def score_of(components: dict[str, float]) -> float:
-    """The product of what each component leaves of true matches, in [0, 1]."""
-    return math.prod(float(np.interp(components[name], *known)) for name, known in _WORTH.items())
+    """What the worst component leaves of true matches, in [0, 1].
+
+    luminance_mean has no part in it: it tells of the skin as well as of the light.
+    """
+    values = {n: abs(v) if n.startswith("head_pose") else v for n, v in components.items()}
+    return min(float(np.interp(values[name], *known)) for name, known in _LEFT.items())
 
 
 def checks(quality: Quality, level: str) -> list[Check]:

@@ -3,10 +3,13 @@
 import uuid
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from service.api import schemas
+from service.gallery.contract import NewFace
+from service.vision.quality import BOUNDS
 from tests.api.test_images import exact
 from tests.api.wire import FORMS, problem, send, slug
 from tests.drawn import drawn_photo
@@ -77,17 +80,56 @@ def test_one_image_s_problem_is_the_answer_s(client: TestClient) -> None:
     assert largest.json()["enrolled"][0]["box"]["width"] == 112
 
 
-def test_quality_refuses_with_the_measure_its_value_and_its_limit(client: TestClient) -> None:
-    small = drawn_photo(1, sides=(42,))
+def test_quality_refuses_with_each_component_that_failed_its_value_and_its_limit(
+    client: TestClient,
+) -> None:
+    small = drawn_photo(1, sides=(20,))
     assert send(client, "/enroll", "raw", [small]).status_code == 201
     answer = send(client, "/enroll", "raw", [small], {"quality": "strict"})
     body = problem(answer)
-    assert (slug(answer), body["measure"], body["limit"]) == (
-        "face-quality-too-low",
-        "inter_eye_px",
-        40,
+    assert (slug(answer), body["level"]) == ("face-quality-too-low", "strict")
+    failed = {one["component"]: one for one in body["failed"]}
+    assert set(failed) == {"sharpness", "inter_eye_distance"}
+    for component, (least, most) in BOUNDS["strict"].items():
+        if component in failed:
+            one = failed[component]
+            assert set(one) == {"component", "value", "limit", "reason"}
+            assert one["limit"] in (least, most)
+            assert (one["value"] < one["limit"]) == (one["limit"] == least)
+    assert failed["inter_eye_distance"]["reason"] == "inter-eye-distance-too-low"
+
+
+def test_a_face_that_was_enrolled_under_other_names_of_quality_is_read_back(
+    client: TestClient,
+) -> None:
+    """Names of measures change; what was kept under the names of its time stays as it was."""
+    engine = client.app.state.service.engine  # type: ignore[attr-defined]
+    old = {
+        "box": {"x": 19.0, "y": 19.0, "width": 112.0, "height": 112.0},
+        "confidence": 0.999,
+        "landmarks": [[57.3, 70.7], [92.5, 70.5], [75.0, 90.7], [60.5, 111.4], [89.7, 111.2]],
+        "quality": {
+            "score": 0.8081,
+            "sharpness": 412.0,
+            "luminance": 118.3,
+            "inter_eye_px": 35.24,
+            "roll_deg": -0.3169,
+            "yaw_deg": 0.1,
+            "margin": 0.17,
+        },
+    }
+    engine.galleries.enroll(
+        "default",
+        [NewFace(np.eye(1, 512, dtype=np.float32)[0], old)],
+        space=engine.space,
+        answer=lambda enrolment: b"",
+        person_id="ada",
     )
-    assert body["value"] < 40
+    path = "/galleries/default/persons/ada/faces"
+    [listed] = exact(schemas.Page[schemas.PersonFace], client.get(path))["items"]
+    alone = exact(schemas.PersonFace, client.get(f"{path}/{listed['id']}"))
+    assert alone == listed
+    assert {key: listed[key] for key in old} == old
 
 
 def test_an_unknown_gallery_is_404_and_enrols_nothing(client: TestClient) -> None:

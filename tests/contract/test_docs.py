@@ -86,11 +86,13 @@ def fields_of(call: dict[str, Any]) -> set[str]:
 
 
 def test_the_bounds_of_quality_are_documented_as_they_are() -> None:
-    documented = {measure.strip("`"): limits for measure, *limits in rows("api.md", 3)}
+    documented = {name.strip("`"): bounds for name, _, *bounds in rows("quality.md", 4)}
     for index, level in enumerate(("standard", "strict")):
-        for measure, (least, most) in BOUNDS[level].items():
-            text = f"at least {least}" if most is None else f"{least} to {most}"
-            assert documented[measure][index] == text
+        told = {name: bounds[index] for name, bounds in documented.items()}
+        assert told == {
+            component: f"at least {least}" if most is None else f"{least} to {most}"
+            for component, (least, most) in BOUNDS[level].items()
+        }
 
 
 def test_every_metric_is_documented_as_it_is_shown_and_nothing_else_is(settings: Settings) -> None:
@@ -125,7 +127,7 @@ def labels_of(family: Metric) -> set[str]:
 
 
 def test_links_between_the_docs_lead_somewhere() -> None:
-    pages = ("settings", "errors", "api", "gallery", "calibration", "metrics")
+    pages = ("settings", "errors", "api", "gallery", "calibration", "metrics", "quality")
     for page in (f"{name}.md" for name in pages):
         text = (DOCS / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -94,10 +94,8 @@ def test_neighbours_texts_lie_on_no_face_and_not_on_each_other() -> None:
 
 def test_a_crowd_keeps_at_least_its_numbers() -> None:
     photograph = plain(128, 200, 200)
-    marks = [
-        mark(x, y, 20, str(n), f"{n} somebody")
-        for n, (x, y) in enumerate(((x, y) for y in range(0, 200, 22) for x in range(0, 200, 22)), 1)
-    ]
+    places = [(x, y) for y in range(0, 200, 22) for x in range(0, 200, 22)]
+    marks = [mark(x, y, 20, str(n), f"{n} somebody") for n, (x, y) in enumerate(places, 1)]
     picture = draw_faces(photograph, marks)
     for one in marks:
         near = picture[

@@ -1,4 +1,6 @@
-"""service/vision/quality.py: plain measures, and refusals that name value and limit."""
+"""service/vision/quality.py: what is measured, the score, and refusals that name every reason."""
+
+import dataclasses
 
 import cv2
 import numpy as np
@@ -8,82 +10,178 @@ from numpy.typing import NDArray
 from service.errors import FaceQualityTooLow
 from service.vision.align import IDENTITY_CANVAS
 from service.vision.faces import Box, Face, Photograph
-from service.vision.quality import BOUNDS, Quality, assess_face, require_quality
+from service.vision.quality import BOUNDS, Quality, assess_face, checks, require_quality
 
 PHOTOGRAPH = Photograph(np.zeros((400, 400, 3), np.uint8))
 GOOD = Quality(
-    score=1, sharpness=500, luminance=120, inter_eye_px=80, roll_deg=0, yaw_deg=0, margin=0.5
+    score=1,
+    sharpness=300,
+    luminance_mean=0.5,
+    under_exposure_prevention=1,
+    over_exposure_prevention=1,
+    dynamic_range=7,
+    inter_eye_distance=80,
+    leftward_crop_of_the_face_image=2,
+    rightward_crop_of_the_face_image=2,
+    margin_above_of_the_face_image=2,
+    margin_below_of_the_face_image=2,
+    head_pose_yaw=0,
+    head_pose_pitch=0,
+    head_pose_roll=0,
 )
 
 
 def textured() -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(60, 180, (112, 112, 3), dtype=np.uint8)
+    blocks = np.random.default_rng(0).integers(60, 180, (28, 28), dtype=np.uint8)
+    return cv2.cvtColor(cv2.resize(blocks, (112, 112)), cv2.COLOR_GRAY2RGB)
 
 
-def face_at(points: NDArray[np.floating], box: Box | None = None) -> Face:
-    return Face(box or Box(150, 150, 100, 100), 0.99, points.astype(np.float32))
+def face_at(points: NDArray[np.floating]) -> Face:
+    return Face(Box(150, 150, 100, 100), 0.99, points.astype(np.float32))
 
 
-def turned(degrees: float) -> NDArray[np.float64]:
-    angle = np.radians(degrees)
-    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return (IDENTITY_CANVAS.template_52 - 56) @ matrix + 200
+def facing(scale: float = 1.0) -> NDArray[np.float64]:
+    """The template's landmarks around (200, 200)."""
+    return (IDENTITY_CANVAS.template_52 - 56) * scale + 200
 
 
-def test_a_blurred_picture_is_less_sharp_and_worth_less() -> None:
+def quality_of(
+    crop: NDArray[np.uint8] | None = None,
+    points: NDArray[np.floating] | None = None,
+    photograph: Photograph = PHOTOGRAPH,
+) -> Quality:
+    crop = textured() if crop is None else crop
+    return assess_face(photograph, face_at(facing() if points is None else points), crop)
+
+
+@pytest.mark.parametrize("kernel", [(9, 1), (1, 9), (9, 9), "diagonal"])
+def test_a_blur_along_any_direction_takes_the_sharpness(kernel: tuple[int, int] | str) -> None:
     crop = textured()
-    blurred = cv2.GaussianBlur(crop, (15, 15), 5)
-    sharp, soft = (assess_face(PHOTOGRAPH, face_at(turned(0)), c) for c in (crop, blurred))
-    assert sharp.sharpness > 100 * soft.sharpness
-    assert sharp.score > soft.score == 0
+    blurred = (
+        cv2.filter2D(crop, -1, np.eye(9, dtype=np.float32) / 9)
+        if isinstance(kernel, str)
+        else cv2.blur(crop, kernel)
+    )
+    assert quality_of(blurred).sharpness < 0.2 * quality_of(crop).sharpness
+    assert quality_of(blurred).score < quality_of(crop).score
 
 
-def test_luminance_is_the_mean_grey() -> None:
-    crop = np.full((112, 112, 3), 37, np.uint8)
-    assert assess_face(PHOTOGRAPH, face_at(turned(0)), crop).luminance == 37
+def test_a_face_s_edge_on_black_is_no_sharpness() -> None:
+    """What lies outside the photograph is black in the crop, with a sharp edge."""
+    crop = np.full((112, 112, 3), 128, np.uint8)
+    crop[:, :16] = crop[:20] = 0
+    assert quality_of(crop).sharpness == 0
 
 
-@pytest.mark.parametrize("degrees", [-40, 0, 25])
-def test_roll_is_the_angle_of_the_eyes(degrees: float) -> None:
-    level = assess_face(PHOTOGRAPH, face_at(turned(0)), textured()).roll_deg
-    quality = assess_face(PHOTOGRAPH, face_at(turned(degrees)), textured())
-    assert quality.roll_deg - level == pytest.approx(degrees, abs=0.1)
-    assert quality.yaw_deg == pytest.approx(0, abs=1)
+def test_light_is_measured_as_shares_and_bits() -> None:
+    crop = np.full((112, 112, 3), 25, np.uint8)
+    crop[:, 56:] = 247
+    quality = quality_of(crop)
+    assert quality.luminance_mean == pytest.approx((25 + 247) / 2 / 255)
+    assert quality.under_exposure_prevention == pytest.approx(0.5)
+    assert quality.over_exposure_prevention == pytest.approx(0.5)
+    assert quality.dynamic_range == pytest.approx(1)
+    flat = quality_of(np.full((112, 112, 3), 26, np.uint8))
+    assert (flat.under_exposure_prevention, flat.over_exposure_prevention) == (1, 1)
+    assert flat.dynamic_range == 0
 
 
-def test_yaw_has_the_sign_of_the_side_that_the_nose_turns_to() -> None:
-    points = turned(0)
-    points[2, 0] += 0.5 * (points[1, 0] - points[0, 0])
-    assert assess_face(PHOTOGRAPH, face_at(points), textured()).yaw_deg == pytest.approx(45, abs=1)
+def test_places_are_told_in_the_face_s_own_measure() -> None:
+    for scale in (0.5, 1.0):
+        quality = quality_of(points=facing(scale))
+        left, right = facing(scale)[:2]
+        apart = np.hypot(*(right - left))
+        assert quality.inter_eye_distance == pytest.approx(apart)
+        assert quality.leftward_crop_of_the_face_image == pytest.approx(left[0] / apart)
+        assert quality.rightward_crop_of_the_face_image == pytest.approx((400 - right[0]) / apart)
+        assert quality.margin_above_of_the_face_image == pytest.approx(2.87 / scale, abs=0.2)
+        above, below = (
+            getattr(quality, f"margin_{side}_of_the_face_image") for side in ("above", "below")
+        )
+        eyes = (left[1] + right[1]) / 2
+        assert above / below == pytest.approx(eyes / (400 - eyes))
 
 
-def test_a_face_that_the_edge_cuts_has_a_margin_below_zero() -> None:
-    cut = face_at(turned(0), Box(-30, 150, 100, 100))
-    assert assess_face(PHOTOGRAPH, cut, textured()).margin == pytest.approx(-0.3)
+def test_the_eye_nearer_to_an_edge_counts_even_of_a_face_upside_down() -> None:
+    upside_down = 400 - facing()
+    quality = quality_of(points=upside_down)
+    assert quality.leftward_crop_of_the_face_image > 1
+    assert quality.rightward_crop_of_the_face_image > 1
+    assert abs(quality.head_pose_roll) == pytest.approx(180, abs=1)
+
+
+def test_a_face_that_the_edge_cuts_has_less_than_one_that_is_whole() -> None:
+    whole, cut = quality_of(), quality_of(points=facing() - (170, 0))
+    assert cut.leftward_crop_of_the_face_image < 0.6 < whole.leftward_crop_of_the_face_image
+    assert cut.score < whole.score
 
 
 def test_eyes_in_one_point_are_measured_without_a_division_by_zero() -> None:
-    quality = assess_face(PHOTOGRAPH, face_at(np.zeros((5, 2))), textured())
-    assert quality.inter_eye_px == 0
-    assert np.isfinite(quality.yaw_deg)
+    quality = quality_of(points=np.zeros((5, 2)))
+    assert quality.inter_eye_distance == 0
+    assert np.isfinite(list(dataclasses.asdict(quality).values())).all()
 
 
 @pytest.mark.parametrize("level", ["standard", "strict"])
 def test_each_bound_refuses_what_is_just_beyond_it_by_its_name(level: str) -> None:
     require_quality(GOOD, level)
-    for measure, bounds in BOUNDS[level].items():
-        for limit, step, word in zip(bounds, (-0.01, 0.01), ("least", "most"), strict=True):
+    for component, bounds in BOUNDS[level].items():
+        for limit, step in zip(bounds, (-0.01, 0.01), strict=True):
             if limit is not None:
-                require_quality(changed(measure, limit), level)
+                require_quality(changed(component, limit), level)
                 with pytest.raises(FaceQualityTooLow) as refused:
-                    require_quality(changed(measure, limit + step), level)
-                error = refused.value
-                assert (error.measure, error.limit, error.bound) == (measure, limit, word)
+                    require_quality(changed(component, limit + step), level)
+                [failed] = refused.value.failed
+                assert (failed["component"], failed["limit"]) == (component, limit)
+                assert failed["value"] == pytest.approx(limit + step, rel=1e-3)
+
+
+def test_all_that_is_wrong_is_told_at_once_with_codes_and_words() -> None:
+    bad = dataclasses.replace(GOOD, sharpness=1.23456, head_pose_yaw=-80.0)
+    with pytest.raises(FaceQualityTooLow) as refused:
+        require_quality(bad, "standard")
+    error = refused.value
+    assert [(one["component"], one["value"], one["reason"]) for one in error.failed] == [
+        ("sharpness", 1.235, "sharpness-too-low"),
+        ("head_pose_yaw", -80, "head-pose-yaw-too-large"),
+    ]
+    least, turned = BOUNDS["standard"]["sharpness"][0], BOUNDS["standard"]["head_pose_yaw"][0]
+    assert str(error) == (
+        "quality=standard asks for a better picture of the face: "
+        f"sharpness is 1.235, at least {least:g} is asked; "
+        f"head_pose_yaw is -80, at least {turned:g} is asked"
+    )
+
+
+@pytest.mark.parametrize("level", ["standard", "strict"])
+def test_checks_tell_every_bound_passed_or_not(level: str) -> None:
+    told = {check.component: check for check in checks(GOOD, level)}
+    assert {c: (one.least, one.most) for c, one in told.items()} == BOUNDS[level]
+    assert all(one.passed and one.reason is None for one in told.values())
+    yaw = {c.component: c for c in checks(changed("head_pose_yaw", 89), level)}["head_pose_yaw"]
+    assert (yaw.passed, yaw.reason) == (False, "head-pose-yaw-too-large")
+    light = {c.component: c for c in checks(changed("luminance_mean", 1), level)}["luminance_mean"]
+    assert (light.passed, light.reason) == (False, "luminance-mean-too-high")
+
+
+def test_strict_asks_for_all_that_standard_asks_for_and_more() -> None:
+    for component, (least, most) in BOUNDS["standard"].items():
+        strict_least, strict_most = BOUNDS["strict"][component]
+        assert least is None or strict_least >= least
+        assert most is None or strict_most <= most
 
 
 def test_off_asks_for_nothing() -> None:
-    require_quality(Quality(*[-1000.0] * 7), "off")
+    assert checks(Quality(*[-1000.0] * 14), "off") == []
+    require_quality(Quality(*[-1000.0] * 14), "off")
 
 
-def changed(measure: str, value: float) -> Quality:
-    return Quality(**{**GOOD.__dict__, measure: value})
+def test_the_score_lies_between_zero_and_one_and_falls_with_what_is_lost() -> None:
+    assert 0.9 < quality_of(textured(), facing(1.5)).score <= 1
+    assert quality_of(np.zeros((112, 112, 3), np.uint8)).score < 0.1
+    for worse in (quality_of(points=facing(0.2)), quality_of(cv2.blur(textured(), (9, 9)))):
+        assert 0 <= worse.score < 0.5
+
+
+def changed(component: str, value: float) -> Quality:
+    return dataclasses.replace(GOOD, **{component: value})

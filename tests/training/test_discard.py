@@ -48,7 +48,7 @@ def test_a_worth_that_knows_the_misses_is_the_ideal_and_one_that_knows_nothing_i
     knows = np.concatenate([np.where(missed, 0.0, 1.0), np.ones(4000)])
     assert np.allclose(curve(knows, found, rounds=20)["fnmr"], ideal(found), atol=2e-3)
     blind = curve(rng.random(8000), found, rounds=50)
-    assert np.ptp(blind["fnmr"]) < 0.012
+    assert np.ptp(blind["fnmr"]) < 0.03
     assert len(blind["fnmr"]) == len(SHARES)
     for row in blind["told"]:
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]

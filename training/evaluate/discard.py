@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from training.evaluate.bootstrap import draws, measured, share
 
-SHARES = np.linspace(0, 0.3, 61)  # left out, at most
+SHARES = np.linspace(0, 0.5, 51)  # left out, at most
 TOLD = (0.02, 0.05, 0.1, 0.2)  # the shares that tables have
 
 
