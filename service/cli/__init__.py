@@ -1,5 +1,5 @@
-"""The `mien` command: serve; and enroll, identify, verify, calibrate and models, as a client of the
-API.
+"""The `mien` command: serve; and enroll, identify, verify, analyze, calibrate and models, as a
+client of the API.
 
 Every command but serve speaks HTTP: to a server (--url), or, without one, to the application run
 inside this process on the local data folder. So one path answers both, and fields, defaults,
@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from service.cli.analyze import analyze_all, draw_analysis, print_analyses, require_one
 from service.cli.calibrate import calibrate_folder
 from service.cli.door import Place, Refused, Unable, answer_of, bytes_of, open_service, post, shown
 from service.cli.folder import Outcome, enroll_folder, photographs_of
@@ -122,10 +123,7 @@ def identify(
         print_json(found)
     else:
         print_identities(found)
-    failed = [entry for entry in found if entry["problem"]]
-    for entry in failed:
-        _complain(f"{entry['file']}: {Refused(entry['problem'])}")
-    raise typer.Exit(2 if failed else 0)
+    _end_with(found)
 
 
 @app.command()
@@ -168,6 +166,49 @@ def verify(
         return
     typer.echo(f"{answer['decision']}: similarity {answer['similarity']:.3f}")
     print_threshold(answer["threshold"])
+
+
+@app.command()
+def analyze(
+    images: list[Photograph],
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Of expression, attributes, quality, identity, embedding, with commas between; "
+            "else all that there are but embedding."
+        ),
+    ] = None,
+    gallery: Annotated[
+        str | None, typer.Option(help="Whose people are looked for; else nobody's.")
+    ] = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="A .png: the one photograph, its faces drawn in.")
+    ] = None,
+    url: Url = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """What does each face show? Expression, attributes, quality and, with --gallery, identity.
+
+    A picture of --draw has the table's numbers. A name in letters that cannot be drawn is left out
+    of it, and told on stderr.
+    """
+    with _plain_errors():
+        if draw is not None:
+            require_one(images, draw)
+        place: Place = _place(url, data)
+        if gallery is None and isinstance(place, Settings) and "identity" not in (features or ""):
+            place = None  # nothing of the data folder is asked
+        _require_data(place, "enrol somebody")
+        found = asyncio.run(analyze_all(place, images, features, {"gallery": gallery}))
+        unnamed = draw_analysis(images[0], found[0]["answer"], draw) if draw else []
+    for name in unnamed:
+        _complain(f"its letters cannot be drawn: {name}")
+    if as_json:
+        print_json(found)
+    else:
+        print_analyses(found)
+    _end_with(found)
 
 
 @app.command()
@@ -239,6 +280,14 @@ async def _identify_all(
                 entry["problem"] = error.problem
             found.append(entry)
     return found
+
+
+def _end_with(found: Sequence[dict[str, Any]]) -> None:
+    """Names the photographs that had problems of their own; ends with status 2 where any had."""
+    failed = [entry for entry in found if entry["problem"]]
+    for entry in failed:
+        _complain(f"{entry['file']}: {Refused(entry['problem'])}")
+    raise typer.Exit(2 if failed else 0)
 
 
 def _place(url: str | None, data: Path | None) -> str | Settings:

@@ -123,9 +123,13 @@ def print_threshold(threshold: dict[str, Any]) -> None:
     )
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Rows under columns."""
-    table = Table()
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None
+) -> None:
+    """Rows under columns. title: a line above; rows, which may have many lines, are then ruled."""
+    if title is not None:
+        _print(title)
+    table = Table(show_lines=title is not None)
     for column in columns:
         table.add_column(column, overflow="fold")  # a name cut short is no name
     for row in rows:

@@ -56,19 +56,24 @@ def test_the_command_says_the_same_with_a_server_and_without(tmp_path: Path) -> 
     with mien_serve(tmp_path / "log", tmp_path / "data") as address:
         outcome = told("enroll", folder / "people", "--url", address, settings=settings)
         served = told("identify", folder / "halle.jpg", "--url", address, settings=settings)
+        drawn = ("analyze", folder / "halle.jpg", "--gallery", "default", "--draw")
+        seen_there = told(*drawn, tmp_path / "there.png", "--url", address, settings=settings)
     assert [(e["person_id"], e["before"]) for e in sorted(outcome["enrolled"], key=str)] == [
         ("halle", False),
         ("halle", False),
         ("kofi", False),
     ]
 
+    seen_here = told(*drawn, tmp_path / "here.png", settings=settings)
     again = told("enroll", folder / "people", settings=settings)
     here = told("identify", folder / "halle.jpg", settings=settings)
     assert all(entry["before"] for entry in again["enrolled"])
     assert {e["face_id"] for e in again["enrolled"]} == {e["face_id"] for e in outcome["enrolled"]}
-    for found in (served, here):
+    for found in (served, here, seen_there, seen_here):
         for of_the_call in ("timings_ms", "request_id"):
             found[0]["answer"].pop(of_the_call)
     assert here == served
     [face] = here[0]["answer"]["images"][0]["faces"]
     assert face["candidates"][0]["person_id"] == "halle"
+    assert seen_here == seen_there
+    assert (tmp_path / "here.png").read_bytes() == (tmp_path / "there.png").read_bytes()
