@@ -105,8 +105,9 @@ def test_places_are_told_in_the_face_s_own_measure() -> None:
 def test_the_eye_nearer_to_an_edge_counts_even_of_a_face_upside_down() -> None:
     upside_down = 400 - facing()
     quality = quality_of(points=upside_down)
-    assert quality.leftward_crop_of_the_face_image > 1
-    assert quality.rightward_crop_of_the_face_image > 1
+    apart, across = quality.inter_eye_distance, upside_down[:2, 0]
+    assert quality.leftward_crop_of_the_face_image == pytest.approx(across.min() / apart)
+    assert quality.rightward_crop_of_the_face_image == pytest.approx((400 - across.max()) / apart)
     assert abs(quality.head_pose_roll) == pytest.approx(180, abs=1)
 
 
@@ -181,6 +182,16 @@ def test_the_score_lies_between_zero_and_one_and_falls_with_what_is_lost() -> No
     assert quality_of(np.zeros((112, 112, 3), np.uint8)).score < 0.1
     for worse in (quality_of(points=facing(0.2)), quality_of(cv2.blur(textured(), (9, 9)))):
         assert 0 <= worse.score < 0.5
+
+
+def test_a_face_turned_to_either_side_is_worth_the_same() -> None:
+    left, right = facing(1.5), facing(1.5)
+    for points, step in ((left, -20), (right, 20)):
+        points[:, 0] = [150, 200, 175 + step, 155, 195]
+    turned = [quality_of(points=points) for points in (left, right)]
+    assert turned[0].head_pose_yaw == pytest.approx(-turned[1].head_pose_yaw, abs=1)
+    assert turned[0].score == pytest.approx(turned[1].score, abs=0.02)
+    assert turned[0].score < 0.8
 
 
 def changed(component: str, value: float) -> Quality:
