@@ -4,19 +4,24 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LOGGERS = ("", "mien", "uvicorn")
+LOGGERS = ("", "mien", "uvicorn", "uvicorn.error", "uvicorn.access")
 
 
 @contextmanager
 def restored_logging() -> Iterator[None]:
-    """After it handlers and levels are what they were before."""
-    root = logging.getLogger()
-    handlers = list(root.handlers)
-    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    """In it loggers are those of a fresh process, with pytest's own handlers; after it handlers,
+    levels and ways up are what they were before: other tests start servers that change them."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(list(one.handlers), one.level, one.propagate) for one in loggers]
+    root, *others = loggers
+    root.setLevel(logging.WARNING)
+    for logger in others:
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(logging.NOTSET)
     try:
         yield
     finally:
-        root.handlers = handlers
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
         logging.captureWarnings(False)

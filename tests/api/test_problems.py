@@ -20,6 +20,7 @@ from tests.drawn import drawn_photo
 STOPS_THE_START = {errors.ArtefactError, errors.SettingsError}
 RESERVED = {"type", "title", "status", "detail", "request_id"}
 EXAMPLES: dict[Any, Any] = {str: "text", int: 3, float: 0.5, list: [], Any: None}
+FAILED = {"component": "sharpness", "value": 3.5, "limit": 16, "reason": "sharpness-too-low"}
 
 
 def leaves(root: type[MienError] = MienError) -> list[type[MienError]]:
@@ -32,7 +33,9 @@ def example(kind: type[MienError]) -> MienError:
     """An error of the kind, with some value in each field."""
     values = {}
     for field in dataclasses.fields(kind):
-        if field.name != "image":
+        if field.name == "failed":
+            values[field.name] = [FAILED]
+        elif field.name != "image":
             values[field.name] = next(
                 (v for k, v in EXAMPLES.items() if k is not Any and k.__name__ in str(field.type)),
                 None,
