@@ -30,7 +30,7 @@ from training.recognition import begin, embed
 ATTENTIONS = ("none", "eca", "esca")
 LOSSES = ("softmax", "arcface", "curricular")
 SIDE = 56  # pixels of a crop
-STEPS = 1400  # of 128 crops: about six times each of 29,363
+STEPS = 900  # of 128 crops: about four times each of 29,363
 
 Arm = tuple[str, str]  # attention, loss
 
