@@ -41,7 +41,8 @@ MienError
 │   ├── NotReady                  not-ready
 │   ├── StorageFull               storage-full: nothing of the call was kept
 │   ├── StorageUnavailable        storage-unavailable: locked, read-only or damaged
-│   └── ErasureIncomplete         erasure-incomplete: deleted, but bytes are still on the disk
+│   ├── ErasureIncomplete         erasure-incomplete: deleted, but bytes are still on the disk
+│   └── AuditUnavailable          audit-unavailable: what cannot be recorded is not done
 ├── EnrolmentRefused              enrolment-refused: no face of the call could be enrolled
 ├── ModelUnknown                  model-unknown
 ├── FeatureOff                    feature-off: the deployment has switched it off
@@ -398,6 +399,13 @@ class ErasureIncomplete(ServiceError):
         "it is deleted and found no more, but {reason}; "
         "the bytes are wiped from the disk with the next write or start that can"
     )
+    reason: str
+
+
+@dataclass(eq=False)
+class AuditUnavailable(ServiceError):
+    slug = "audit-unavailable"
+    text = "the audit log cannot be written: {reason}; what cannot be recorded is not done"
     reason: str
 
 

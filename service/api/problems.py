@@ -197,6 +197,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Nothing; the operator looks at the disk of MIEN_DATA.",
         ),
         (
+            _E.AuditUnavailable,
+            503,
+            "Audit log unavailable",
+            "Try again; if it stays, the operator looks at the disk of MIEN_DATA.",
+        ),
+        (
             _E.EnrolmentRefused,
             422,
             "No face could be enrolled",

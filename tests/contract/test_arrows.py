@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "decision": ("errors",),
     "calibration": ("errors", "decision"),
     "observe": ("errors",),
+    "guard": ("errors",),
     "look": ("errors", "observe", "calibration.kept", *STEPS),
     "recognition": ("errors", "observe", "look", *STEPS),
     "analysis": ("errors", "observe", "look", "recognition", *STEPS),
@@ -30,6 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "api": (
         "errors",
         "observe",
+        "guard",
         "look",
         "recognition",
         "analysis",

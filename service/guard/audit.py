@@ -1,0 +1,303 @@
+"""The audit log: what was done and by whom, in lines that cannot be changed without being noticed.
+
+audit.jsonl holds a JSON object a line, in one order: sequence (from 1), time (UTC), actor, action,
+what, previous, hash. `hash` is the SHA-256 of the line's bytes before `,"hash"`, and `previous` the
+hash of the line before (of the first: 64 zeros). So each line vouches for all before it: who edits,
+takes out or moves one breaks the chain there. What a chain cannot tell is that its end was cut off,
+or that all of it was written anew: for that, note its head elsewhere (SEQUENCE:HASH) and give it
+to `verify`.
+
+A line holds ids and counts: never an image, an embedding or a name of a person.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from service.errors import AuditUnavailable
+
+FILE: Final = "audit.jsonl"
+BEGINNING: Final = "0" * 64
+LONGEST_LINE: Final = 65_536
+MENDED: Final = "audit.mended"
+_PATIENCE_S: Final = 10.0
+_RETRY_S: Final = 0.002
+_ITSELF: Final = "mien"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line. sequence: from 1; time: ISO 8601 in UTC; previous, hash: 64 hexadecimal digits."""
+
+    sequence: int
+    time: str
+    actor: str
+    action: str
+    what: Mapping[str, Any]
+    previous: str
+    hash: str
+
+    @property
+    def head(self) -> str:
+        """What to note elsewhere, SEQUENCE:HASH: it vouches for this line and all before it."""
+        return f"{self.sequence}:{self.hash}"
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """The first line that does not hold. line: its number in the file, from 1; reason: in words."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check came to. entries: how many hold; head: of the last that does, None where there
+    is none; flaw: None where all hold."""
+
+    entries: int
+    head: str | None
+    flaw: Flaw | None
+
+
+class Audit:
+    """The log at a path, for any number of threads and processes; made with its first entry."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._threads = threading.Lock()
+
+    def record(self, actor: str, action: str, **what: Any) -> Entry:
+        """The entry, on the disk. what: JSON values.
+
+        A last line that was torn (a crash in the middle of writing) is mended first: it is taken
+        away, and an entry `audit.mended` of its own says so. Raises AuditUnavailable: nothing of
+        the entry was kept then. ValueError for an entry of more than LONGEST_LINE bytes.
+        """
+        with self._mine() as file:
+            try:
+                return self._append(file, actor, action, what)
+            except OSError as error:
+                raise AuditUnavailable(error.strerror or str(error)) from error
+
+    def _append(self, file: int, actor: str, action: str, what: Mapping[str, Any]) -> Entry:
+        last, torn = _mend(file)
+        if torn:
+            last = _write(file, _next(last, _ITSELF, MENDED, {"torn_bytes": torn}))
+        return _write(file, _next(last, actor, action, what))
+
+    @contextmanager
+    def _mine(self) -> Iterator[int]:
+        """The file, open and locked. Raises AuditUnavailable."""
+        if not self._threads.acquire(timeout=_PATIENCE_S):
+            raise AuditUnavailable("it is busy with other entries")
+        try:
+            file = _open(self.path)
+        except OSError as error:
+            self._threads.release()
+            raise AuditUnavailable(error.strerror or str(error)) from error
+        try:
+            _lock(file)
+            yield file
+        finally:
+            os.close(file)  # and the lock with it
+            self._threads.release()
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """The entries as they stand, none where there is no file. Raises ValueError for a line that is
+    none, with its number."""
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            yield _entry(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+
+
+def verify(path: Path, head: str | None = None) -> Verdict:
+    """Whether every line is as it was written, and where it is not so first.
+
+    head: SEQUENCE:HASH as it was noted once; the log must still have that entry. A log that is
+    being written to is judged as it was at the beginning of the check. Raises ValueError for a head
+    that cannot be one, OSError.
+    """
+    noted = _noted(head)
+    last: Entry | None = None
+    number = 0
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            entry = _entry(line)
+            _require_next(last, entry)
+            if entry.sequence == noted[0] and entry.hash != noted[1]:
+                raise ValueError("it is not the entry whose head was noted: all was written anew")
+        except ValueError as error:
+            return _verdict(last, Flaw(number, str(error)))
+        last = entry
+    sequence = last.sequence if last else 0
+    if sequence < noted[0]:
+        reason = f"the log ends with entry {sequence}, and entry {noted[0]} was noted: it was cut"
+        return _verdict(last, Flaw(number + 1, reason))
+    return _verdict(last, None)
+
+
+def _verdict(last: Entry | None, flaw: Flaw | None) -> Verdict:
+    return Verdict(last.sequence if last else 0, last.head if last else None, flaw)
+
+
+def _noted(head: str | None) -> tuple[int, str]:
+    sequence, _, digest = (head or "0:").partition(":")
+    if not sequence.isdecimal() or (head is not None and len(digest) != len(BEGINNING)):
+        raise ValueError(f"a head is SEQUENCE:HASH as `mien audit head` prints it, not {head!r}")
+    return int(sequence), digest.lower()
+
+
+def _next(last: Entry | None, actor: str, action: str, what: Mapping[str, Any]) -> bytes:
+    """The line that follows the last."""
+    text = json.dumps(
+        {
+            "sequence": last.sequence + 1 if last else 1,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "actor": actor,
+            "action": action,
+            "what": what,
+            "previous": last.hash if last else BEGINNING,
+        },
+        allow_nan=False,
+        separators=(",", ":"),
+    )
+    body = text[:-1].encode("ascii")
+    line = body + b',"hash":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"an entry has at most {LONGEST_LINE} bytes, not {len(line)}")
+    return line
+
+
+def _entry(line: bytes) -> Entry:
+    """The entry of a line. Raises ValueError where it is none, or not as it was written."""
+    if not line.endswith(b"\n"):
+        raise ValueError("it stops before its end: torn in the middle of writing, or cut")
+    body, _, rest = line.rpartition(b',"hash":')
+    try:
+        entry = Entry(**json.loads(line))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError("it is no entry: edited, or damaged") from error
+    if rest != f'"{hashlib.sha256(body).hexdigest()}"}}\n'.encode():
+        raise ValueError("its hash does not hold: it was edited")
+    return entry
+
+
+def _require_next(last: Entry | None, entry: Entry) -> None:
+    due = last.sequence + 1 if last else 1
+    if entry.sequence != due:
+        reason = f"it is entry {entry.sequence} where {due} is due: lines were taken out or moved"
+        raise ValueError(reason)
+    if entry.previous != (last.hash if last else BEGINNING):
+        raise ValueError("it does not follow the line before, which was written anew")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines that are there now, with their ends; what is appended meanwhile is left out."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        _lock(file.fileno(), fcntl.LOCK_SH)
+        left = os.fstat(file.fileno()).st_size
+        fcntl.flock(file, fcntl.LOCK_UN)
+        while left > 0 and (line := _line(file, left)):
+            left -= len(line)
+            yield line
+
+
+def _line(file: BinaryIO, left: int) -> bytes:
+    return file.readline(min(left, 2 * LONGEST_LINE))  # a longer one is none of ours
+
+
+def _open(path: Path) -> int:
+    """The file, made where it is not there: then its name is on the disk too."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(path, flags | os.O_CREAT, 0o600)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return file
+
+
+def _lock(file: int, kind: int = fcntl.LOCK_EX) -> None:
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                raise AuditUnavailable("another process keeps it locked") from None
+            time.sleep(_RETRY_S)
+        else:
+            return
+
+
+def _mend(file: int) -> tuple[Entry | None, int]:
+    """The last whole entry, and how many bytes of a torn one behind it were taken away.
+
+    Raises AuditUnavailable where the last line is whole and no entry: nothing can follow it.
+    """
+    size = os.fstat(file).st_size
+    start = max(0, size - 2 * LONGEST_LINE)
+    tail = os.pread(file, size - start, start)
+    torn = tail[tail.rfind(b"\n") + 1 :]
+    if start and len(torn) == len(tail):
+        raise AuditUnavailable(f"{FILE} does not end with a line: what is there is no audit log")
+    if torn and _holds(torn + b"\n"):  # all of it but its end
+        os.write(file, b"\n")
+        tail, torn = tail + b"\n", b""
+    elif torn:
+        os.ftruncate(file, size - len(torn))
+        tail = tail[: len(tail) - len(torn)]
+    if not tail:
+        return None, len(torn)
+    try:
+        return _entry(tail[tail.rfind(b"\n", 0, -1) + 1 :]), len(torn)
+    except ValueError as error:
+        raise AuditUnavailable(
+            f"the last line of {FILE} does not hold ({error}); look with `mien audit verify`, and "
+            "keep the file elsewhere: a new one begins where there is none"
+        ) from error
+
+
+def _holds(line: bytes) -> bool:
+    try:
+        _entry(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _write(file: int, line: bytes) -> Entry:
+    """The entry, once its line is on the disk; of one that cannot be written nothing stays."""
+    size = os.fstat(file).st_size
+    try:
+        written = os.write(file, line)
+        while written < len(line):
+            written += os.write(file, line[written:])
+        os.fsync(file)
+    except OSError:
+        os.ftruncate(file, size)
+        raise
+    return _entry(line)
