@@ -121,6 +121,7 @@ def create_app(
             },
             folder=metrics_folder(),
             gpus=open_gpus() if settings.device == "cuda" else no_gpus,
+            data=settings.data,
         ),
     )
     for module in _ROUTERS:

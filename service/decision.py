@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 Decision = Literal["match", "no_match", "uncertain"]
 By = Literal["threshold", "target_fmr", "target_fpir"]
 FLOOR = 1e-12  # where the logarithm of a rate of zero is taken
+SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # whose quantiles are told
 TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # false match rates that are tabulated
 _FMR = ("fmr", "fmr_low", "fmr_high")
 _FNMR = ("fnmr", "fnmr_low", "fnmr_high")
@@ -174,6 +175,19 @@ def threshold_for_fpir(calibration: Calibration, target: float, *, faces: int) -
     supported = target if by_fmr.target == fmr else _fpir(by_fmr.target, faces)
     low, high = (_fpir(rate, faces) for rate in by_fmr.interval)
     return replace(by_fmr, by="target_fpir", target=supported, interval=(low, high))
+
+
+def quantiles(calibration: Calibration) -> dict[str, dict[float, float]]:
+    """Similarities below which each of SHARES of the mated and non-mated comparisons lies."""
+    return {
+        "mated": {
+            share: float(np.interp(share, calibration.fnmr_G, calibration.similarity_G))
+            for share in SHARES
+        },
+        "non_mated": {
+            share: _similarity_for(calibration, calibration.fmr_G, 1 - share) for share in SHARES
+        },
+    }
 
 
 def operating_points(calibration: Calibration) -> list[OperatingPoint]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -11,6 +12,7 @@ from service.api.answers import own_calibration_of, thresholds_of
 from service.api.calls import Service, engine_of, json_response, service_of
 from service.api.openapi import refuses
 from service.api.problems import OF_SLUG, PROBLEM_UNKNOWN, kind_response
+from service.decision import operating_points, quantiles
 from service.errors import CalibrationError, MienError, ModelUnknown, NotReady
 from service.gallery.contract import LARGEST_PAGE, GalleryRecord
 from service.inference.artefact import Artefact
@@ -154,14 +156,24 @@ def _standing(service: Service) -> House:
         ModelFacts(model["name"], model["space"] or "", model["provider"], model["threads"])
         for model in (_model(artefact, {}) for artefact in service.artefacts)
     ]
-    if service.engine is None:
+    engine = service.engine
+    if engine is None:
         return House(models)
+    house = House(
+        models,
+        ready=not engine.galleries.check(),
+        quantiles=quantiles(engine.calibration),
+        thresholds={
+            point.target_fmr: point.similarity for point in operating_points(engine.calibration)
+        },
+    )
     try:
-        galleries = list(_galleries(service.engine))
+        galleries = list(_galleries(engine))
     except MienError:
-        return House(models)
+        return house
     faces = largest((gallery.name, gallery.faces) for gallery in galleries)
-    return House(models, faces, sum(gallery.revision for gallery in galleries))
+    revision = sum(gallery.revision for gallery in galleries)
+    return replace(house, galleries=faces, revision=revision)
 
 
 def _facts(artefact: Artefact) -> dict[str, Any]:

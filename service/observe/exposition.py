@@ -6,9 +6,10 @@ for all; the processes' own figures are summed here, over those that live.
 """
 
 import heapq
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from os import getpid, getppid
 from pathlib import Path
@@ -24,6 +25,7 @@ from service.observe.metrics import REGISTRY
 LARGEST_GALLERIES: Final = 20
 OTHER_GALLERIES: Final = "other"
 _PROC: Final = Path("/proc")
+_PARENT, _THREADS = 1, 17  # places in its stat, after the process's name
 
 
 @dataclass(frozen=True)
@@ -38,34 +40,45 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class House:
-    """How things stand. galleries: faces by name, see `largest`; revision: of all galleries
-    together; both None while the store cannot be asked."""
+    """How things stand. ready: what /readyz says. galleries: faces by name, see `largest`;
+    revision: of all galleries together; both None while the store cannot be asked.
+
+    What the model's calibration promises, so that drift can be told from it; empty until then.
+    quantiles: similarities below which a share of its mated and its non-mated comparisons lies, by
+    "mated" and "non_mated" and the share. thresholds: similarities by the FMR that they stand for.
+    """
 
     models: Sequence[ModelFacts]
+    ready: bool = False
     galleries: Mapping[str, int] | None = None
     revision: int | None = None
+    quantiles: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    thresholds: Mapping[float, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Exposition:
     """build: what the program is made of. folder: where the worker processes keep their counts,
-    None where there is one process. gpus: what reads them."""
+    None where there is one process. gpus: what reads them. data: a folder of whose disk is told."""
 
     build: Mapping[str, str]
     folder: Path | None
     gpus: Callable[[], Sequence[Gpu]]
+    data: Path | None = None
 
     def text(self, accept: str, house: House) -> tuple[bytes, str]:
         """All figures, in the format that an Accept header asks for, and its content type."""
         registry = CollectorRegistry()
+        alive = {getpid()} if self.folder is None else _living(self.folder)
         if self.folder is None:
             registry.register(REGISTRY)
             registry.register(ProcessCollector(registry=None))
         else:
-            alive = _living(self.folder)
             multiprocess.MultiProcessCollector(registry, str(self.folder))  # type: ignore[no-untyped-call]
             registry.register(_Made(partial(_processes, alive)))
+        registry.register(_Made(partial(_threads, alive)))
         registry.register(_Made(partial(_standing, house, self.build, self.gpus)))
+        registry.register(_Made(partial(_disk, self.data)))
         encode, kind = choose_encoder(accept)
         return encode(registry), kind
 
@@ -96,6 +109,7 @@ def _standing(
     house: House, build: Mapping[str, str], gpus: Callable[[], Sequence[Gpu]]
 ) -> Iterator[Metric]:
     yield _gauge("mien_build_info", "What the program is made of.", build, [(build, 1)])
+    yield _gauge("mien_ready", "1 when calls can be answered.", [], [({}, house.ready)])
     facts = [
         (
             {
@@ -115,7 +129,37 @@ def _standing(
         yield _gauge("mien_gallery_faces", "Faces that are enrolled.", ["gallery"], sizes)
         help_text = "Sum of the galleries' revisions: one more with every change of any."
         yield _gauge("mien_gallery_revision", help_text, [], [({}, house.revision)])
+    yield from _promised(house)
     yield from _of_gpus(gpus())
+
+
+def _promised(house: House) -> Iterator[Metric]:
+    quantiles = [
+        ({"pairs": pairs, "quantile": f"{share:g}"}, similarity)
+        for pairs, by_share in house.quantiles.items()
+        for share, similarity in by_share.items()
+    ]
+    help_text = "Similarity below which a share of the calibration's comparisons lies."
+    yield _gauge("mien_calibration_similarity", help_text, ["pairs", "quantile"], quantiles)
+    thresholds = [({"fmr": f"{fmr:g}"}, at) for fmr, at in house.thresholds.items()]
+    help_text = "Similarity that the calibration asks for a false match rate."
+    yield _gauge("mien_calibration_threshold", help_text, ["fmr"], thresholds)
+
+
+def _disk(folder: Path | None) -> Iterator[Metric]:
+    with suppress(OSError):  # it is gone: /readyz's to tell
+        if folder is not None:
+            disk = shutil.disk_usage(folder)
+            free = "What is free on the disk of MIEN_DATA."
+            yield _gauge("mien_disk_free_bytes", free, [], [({}, disk.free)])
+            yield _gauge("mien_disk_bytes", "The disk of MIEN_DATA.", [], [({}, disk.total)])
+
+
+def _threads(pids: Iterable[int]) -> Iterator[Metric]:
+    counts = [_stat(pid, _THREADS) for pid in pids]
+    told = [count for count in counts if count is not None]
+    if told:
+        yield _gauge("mien_threads", "Threads of the processes.", [], [({}, sum(told))])
 
 
 def _of_gpus(gpus: Sequence[Gpu]) -> Iterator[Metric]:
@@ -152,19 +196,20 @@ def _living(folder: Path) -> set[int]:
     told by that. Where there is no /proc nobody is taken for dead.
     """
     known = {int(file.stem.rpartition("_")[2]) for file in folder.glob("*.db")} | {getpid()}
-    alive = {pid for pid in known if not _PROC.exists() or _parent(pid) == getppid()}
+    alive = {pid for pid in known if not _PROC.exists() or _stat(pid, _PARENT) == getppid()}
     for pid in known - alive:
         with suppress(FileNotFoundError):  # another did it at the same time
             multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
     return alive
 
 
-def _parent(pid: int) -> int | None:
+def _stat(pid: int, place: int) -> int | None:
+    """A number of /proc/PID/stat; None where there is no such process, or no /proc."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return int(stat.rpartition(")")[2].split()[1])
+    return int(stat.rpartition(")")[2].split()[place])
 
 
 def _processes(pids: Iterable[int]) -> Iterator[Metric]:

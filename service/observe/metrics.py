@@ -12,6 +12,7 @@ before, from 0.1 ms, below which nothing is worth a look, to 10 s, which only th
 in a full house take.
 """
 
+import gc
 from collections.abc import Sequence
 from typing import Final
 
@@ -107,7 +108,8 @@ _DECISIONS: Final = Counter(
 )
 _TOP1: Final = Histogram(
     "mien_top1_similarity",
-    "Cosine of a face and its best candidate in the gallery.",
+    "Cosine of a face and its best candidate in the gallery, by what was decided.",
+    ["decision"],
     buckets=SIMILARITY_BUCKETS,
     registry=REGISTRY,
 )
@@ -117,6 +119,32 @@ _QUALITY: Final = Histogram(
     buckets=QUALITY_BUCKETS,
     registry=REGISTRY,
 )
+_COLLECTIONS: Final = Counter(
+    "mien_gc_collections",
+    "Runs of Python's garbage collector.",
+    ["generation"],
+    registry=REGISTRY,
+)
+
+
+class _Garbage:
+    """Counts the garbage collector's runs since it was last asked; called from one thread.
+
+    The collector's own callbacks would count inside of a collection, which may begin while the
+    counter is locked by the very same thread.
+    """
+
+    def __init__(self) -> None:
+        self._runs = [0, 0, 0]
+
+    def count(self) -> None:
+        runs = [generation["collections"] for generation in gc.get_stats()]
+        for generation, (now, before) in enumerate(zip(runs, self._runs, strict=True)):
+            _COLLECTIONS.labels(str(generation)).inc(now - before)
+        self._runs = runs
+
+
+_GARBAGE: Final = _Garbage()
 
 
 def count(record: Record) -> None:
@@ -135,8 +163,9 @@ def count(record: Record) -> None:
                 _QUALITY.observe(score)
     for decision in stages.decisions:
         _DECISIONS.labels(decision).inc()
-    for similarity in stages.top1:
-        _TOP1.observe(similarity)
+    for decision, similarity in stages.top1:
+        _TOP1.labels(decision).observe(similarity)
+    _GARBAGE.count()
 
 
 class Queue:

@@ -34,8 +34,8 @@ class Stages:
     exceed the total, which is the time that went by.
 
     spans: the pieces, in the order of their ends. images: for each, the quality scores of its
-    faces, None where it could not be used. decisions: those that were made. top1: similarities of
-    the best candidates, of the faces that had any.
+    faces, None where it could not be used. decisions: those that were made. top1: of the faces that
+    had candidates, what was decided and the best one's similarity.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Stages:
         self.spans: list[Span] = []  # append is atomic, += would not be
         self.images: list[tuple[float, ...] | None] = []
         self.decisions: list[str] = []
-        self.top1: list[float] = []
+        self.top1: list[tuple[str, float]] = []
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -62,7 +62,7 @@ class Stages:
         """Notes a decision, and the best candidate's similarity where it was one among people."""
         self.decisions.append(decision)
         if top1 is not None:
-            self.top1.append(top1)
+            self.top1.append((decision, top1))
 
     def seconds(self) -> dict[str, float]:
         """The stages that were measured, in the order of the way, in seconds."""

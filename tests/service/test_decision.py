@@ -1,14 +1,17 @@
 """Thresholds and decisions, on a calibration whose rates are known in closed form."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from service.decision import (
+    SHARES,
     Calibration,
     decide,
     operating_points,
+    quantiles,
     rate_at,
     threshold_at,
     threshold_for_fmr,
@@ -175,3 +178,11 @@ def test_a_broken_calibration_is_refused(damage):
     damage(broken)
     with pytest.raises(ValueError, match="calibration"):
         Calibration.from_manifest(broken)
+
+
+def test_quantiles_are_where_the_shares_of_comparisons_lie(calibration):
+    """FNMR(s) = s is the share of the mated below s, FMR(s) = 10^(-5 s) of the others above."""
+    told = quantiles(calibration)
+    assert told["mated"] == pytest.approx({share: share for share in SHARES})
+    others = {share: -math.log10(1 - share) / 5 for share in SHARES}
+    assert told["non_mated"] == pytest.approx(others, abs=1e-9)

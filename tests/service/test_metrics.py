@@ -1,8 +1,12 @@
 """service/observe/metrics.py, exposition.py, gpu.py: what is counted, and how it is shown."""
 
+import gc
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,8 +69,8 @@ def test_a_record_is_counted_with_all_that_it_came_to() -> None:
         ("mien_decisions_total", 1, {"decision": "match"}),
         ("mien_decisions_total", 1, {"decision": "no_match"}),
         ("mien_top1_similarity_count", 1, {}),
-        ("mien_top1_similarity_bucket", 1, {"le": "0.55"}),
-        ("mien_top1_similarity_bucket", 0, {"le": "0.5"}),
+        ("mien_top1_similarity_bucket", 1, {"decision": "match", "le": "0.55"}),
+        ("mien_top1_similarity_bucket", 0, {"decision": "match", "le": "0.5"}),
         ("mien_refused_total", 0, {}),
     ]:
         assert after(name, **labels) - before(name, **labels) == pytest.approx(expected), name
@@ -120,6 +124,57 @@ def test_how_things_stand_is_shown() -> None:
     assert figures("mien_gallery_faces", gallery="other") == 9
     assert figures("mien_gallery_revision") == 17
     assert figures("process_resident_memory_bytes") > 2**20
+
+
+def test_readiness_and_what_the_calibration_promises_are_shown() -> None:
+    assert shown(House([]))("mien_ready") == 0
+    house = House(
+        [],
+        ready=True,
+        quantiles={"mated": {0.5: 0.54}, "non_mated": {0.99: 0.27}},
+        thresholds={1e-5: 0.51},
+    )
+    figures = shown(house)
+    assert figures("mien_ready") == 1
+    assert figures("mien_calibration_similarity", pairs="mated", quantile="0.5") == 0.54
+    assert figures("mien_calibration_similarity", pairs="non_mated", quantile="0.99") == 0.27
+    assert figures("mien_calibration_threshold", fmr="1e-05") == 0.51
+
+
+def test_the_disk_of_the_data_is_told_and_left_out_where_the_folder_is_gone(
+    tmp_path: Path,
+) -> None:
+    disk = shutil.disk_usage(tmp_path)
+    told = shown(exposition=replace(BARE, data=tmp_path))
+    assert told("mien_disk_bytes") == disk.total
+    assert 0 < told("mien_disk_free_bytes") <= disk.total
+    gone = shown(exposition=replace(BARE, data=tmp_path / "gone"))
+    assert not [name for name, *_ in gone.samples if name.startswith("mien_disk")]
+
+
+def test_threads_are_those_that_run() -> None:
+    before = shown()("mien_threads")
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        assert shown()("mien_threads") == before + 1
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_runs_of_the_garbage_collector_are_counted_once() -> None:
+    gc.disable()  # one of its own would be counted too
+    try:
+        metrics.count(record())
+        before = shown()("mien_gc_collections_total", generation="2")
+        gc.collect()
+        metrics.count(record())
+        metrics.count(record())
+        assert shown()("mien_gc_collections_total", generation="2") == before + 1
+    finally:
+        gc.enable()
 
 
 def test_a_store_that_cannot_be_asked_leaves_its_figures_out_and_no_others() -> None:
