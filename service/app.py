@@ -21,6 +21,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from numpy.typing import NDArray
+from uvicorn.supervisors import Multiprocess
 
 from service.api import (
     analyses,
@@ -40,10 +41,12 @@ from service.api.envelope import Envelope, answer_errors
 from service.api.openapi import describe
 from service.calibration.kept import Calibrations
 from service.decision import Calibration
+from service.drain import IN_FLIGHT_S, drain_on_sigterm
 from service.errors import ArtefactError, MienError
 from service.gallery import open_gallery
 from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, load_artefact
 from service.inference.batcher import Batcher
+from service.inference.intact import Intact
 from service.inference.session import Session, runtime_version
 from service.look import MIN_FACE_PX, Classifier, Engine
 from service.memory import give_memory_back
@@ -151,7 +154,7 @@ def serve(settings: Settings) -> None:
         "host": settings.host,
         "port": settings.port,
         "server_header": False,
-        "timeout_graceful_shutdown": 30,
+        "timeout_graceful_shutdown": IN_FLIGHT_S,
         "log_config": None,
         "access_log": False,  # the log has a line a request of our own
     }
@@ -160,9 +163,20 @@ def serve(settings: Settings) -> None:
         return
     with TemporaryDirectory(prefix="mien-metrics-") as folder:
         hand_down(settings, Path(folder))
-        uvicorn.run(
+        config = uvicorn.Config(
             "service.app:app_from_environment", factory=True, workers=settings.workers, **options
         )
+        _Workers(config, [config.bind_socket()]).run()
+
+
+class _Workers(Multiprocess):
+    """Worker processes on one port. The parent lets go of the port when it tells them to end: else
+    who comes after they have closed it would be kept waiting for nobody."""
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        for port in self.sockets:
+            port.close()
 
 
 def open_everything(settings: Settings) -> Opened:
@@ -197,7 +211,7 @@ def open_everything(settings: Settings) -> Opened:
     )
 
     def close() -> None:
-        photographs.shutdown()
+        photographs.shutdown(cancel_futures=True)
         for batcher in batchers.values():
             batcher.close()
         store.close()
@@ -291,6 +305,8 @@ async def _lifespan(
     asyncio.get_running_loop().set_exception_handler(_tell_failure)
     opened = await asyncio.to_thread(open_engine, settings)
     service.artefacts = opened.artefacts
+    service.intact = Intact(opened.artefacts).check
+    drain_on_sigterm(partial(_begin_to_drain, service))
     warming = asyncio.create_task(_warm(service, opened))
     try:
         if settings.workers > 1:  # a ready worker beside a cold one would make /readyz untrue
@@ -301,6 +317,11 @@ async def _lifespan(
         await asyncio.wait([warming])
         await asyncio.to_thread(opened.close)
         await asyncio.to_thread(unwatch)
+
+
+def _begin_to_drain(service: Service) -> None:
+    service.draining = True
+    log.info("draining")
 
 
 async def _warm(service: Service, opened: Opened) -> None:

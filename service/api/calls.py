@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from service.api.bodies import Limits
 from service.api.fields import F
 from service.api.uploads import Call, Form, read_call
+from service.drain import DRAINING
 from service.errors import NotReady, QueueFull
 from service.inference.artefact import Artefact
 from service.look import Engine
@@ -49,13 +50,18 @@ class Line:
 
 @dataclass
 class Service:
-    """What the application holds. reasons: why calls cannot be answered yet; engine: then None."""
+    """What the application holds. reasons: why calls cannot be answered yet; engine: then None.
+
+    intact: says which files of models are not what was loaded. draining: no call is let in.
+    """
 
     limits: Limits
     line: Line
     exposition: Exposition
     artefacts: Sequence[Artefact] = ()
     engine: Engine | None = None
+    intact: Callable[[], list[str]] = list
+    draining: bool = False
     reasons: list[str] = field(default_factory=lambda: ["the models are not warm yet"])
 
 
@@ -68,6 +74,8 @@ def service_of(request: Request) -> Service:
 def engine_of(request: Request) -> Engine:
     """The engine. Raises NotReady with the reasons why there is none."""
     service = service_of(request)
+    if service.draining:
+        raise NotReady([DRAINING])
     if service.engine is None:
         raise NotReady(service.reasons)
     return service.engine

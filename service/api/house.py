@@ -31,9 +31,10 @@ async def healthz() -> Response:
 
 @router.get("/readyz", response_model=schemas.State, responses=refuses(503))
 async def readyz(request: Request) -> Response:
-    """200 when calls can be answered: models warm, store usable; 503 with the reasons else."""
-    reasons = await asyncio.to_thread(engine_of(request).galleries.check)
-    if reasons:
+    """200 when every call can be answered: models warm and as they are on disk, the store readable
+    and writable, the service not draining; 503 with the reasons else."""
+    engine, service = engine_of(request), service_of(request)
+    if reasons := await asyncio.to_thread(_reasons, engine, service):
         raise NotReady(reasons)
     return await json_response({"status": "ready"})
 
@@ -107,6 +108,11 @@ async def get_problem(request: Request, slug: str) -> Response:
     )
 
 
+def _reasons(engine: Engine, service: Service) -> list[str]:
+    """Why some calls cannot be answered as they should be, a sentence each."""
+    return list(dict.fromkeys([*engine.galleries.check(), *service.intact()]))
+
+
 def _named(request: Request, name: str) -> Artefact:
     artefacts = {artefact.name: artefact for artefact in service_of(request).artefacts}
     if name not in artefacts:
@@ -161,7 +167,7 @@ def _standing(service: Service) -> House:
         return House(models)
     house = House(
         models,
-        ready=not engine.galleries.check(),
+        ready=not (service.draining or _reasons(engine, service)),
         quantiles=quantiles(engine.calibration),
         thresholds={
             point.target_fmr: point.similarity for point in operating_points(engine.calibration)

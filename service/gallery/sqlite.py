@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from service.errors import ErasureIncomplete, MienError, StorageFull, StorageUnavailable
+from service.errors import ErasureIncomplete, StorageFull, StorageUnavailable
 from service.gallery.schema import SCHEMA
 from service.gallery.turns import RETRY_S, Turns
 
@@ -26,6 +26,7 @@ Transaction = sqlite3.Connection  # within a `read` or `write` block
 
 PAGE_BYTES: Final = 8192  # three embeddings a page, where the usual 4096 bytes hold one
 WAL_KEPT_BYTES: Final = 64 * 2**20
+_FULL: Final = "the disk of MIEN_DATA is full: nothing can be enrolled"
 NEARLY_FULL_BYTES: Final = 2**20  # an I/O error with less room than this is a full disk
 PRAGMAS: Final = (
     f"page_size = {PAGE_BYTES}",  # of a file yet to be made
@@ -63,6 +64,7 @@ class SqliteFile:
         self._patience_s = patience_s
         self._idle_readers: list[sqlite3.Connection] = []
         self._closed = False
+        self._write_failed = False
         self._wipe_due = True  # an earlier process may have died before it had wiped
         with _translated(path.parent), _disk_errors_translated(), contextlib.ExitStack() as undo:
             path.touch(mode=0o600)  # templates are nobody else's; -wal and -shm get the same mode
@@ -88,13 +90,18 @@ class SqliteFile:
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         """A transaction that is on disk when the block ends, or undone when the block raises."""
-        with _translated(self._path.parent), self._turn_to_write() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                _roll_back(connection)
+        try:
+            with _translated(self._path.parent), self._turn_to_write() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    _roll_back(connection)
+        except (StorageFull, StorageUnavailable):
+            self._write_failed = True
+            raise
+        self._write_failed = False
         self._wipe_if_due()
 
     def wipe(self) -> None:
@@ -112,17 +119,28 @@ class SqliteFile:
             raise ErasureIncomplete(error.reason) from error
 
     def check(self) -> list[str]:
-        """Why the file cannot be read and written now, a sentence each."""
+        """Why the file cannot be read and written now, a sentence each.
+
+        After a write that the disk refused a real one is tried, else only the lock is taken.
+        """
         if not self._path.exists():
             return [f"{self._path.name} is gone from its folder"]
         try:
+            if reason := _unwritable(self._path.parent):
+                return [reason]
             with self.read() as connection:
                 connection.execute("SELECT 1 FROM galleries LIMIT 1").fetchall()
+            if self._write_failed:
+                with self.write() as connection:
+                    connection.execute(f"PRAGMA user_version = {len(SCHEMA)}")
+                return []
             with _translated(self._path.parent), self._turn_to_write() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 _roll_back(connection)
-        except MienError as error:
+        except StorageUnavailable as error:
             return [str(error)]
+        except StorageFull:
+            return [_FULL]
         return []
 
     def close(self) -> None:
@@ -255,6 +273,15 @@ def _storage_error(error: sqlite3.Error, folder: Path) -> StorageFull | StorageU
 
 def _primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why nothing can be written to the folder's disk, as far as it can be told without trying."""
+    with _disk_errors_translated():
+        disk = os.statvfs(folder)
+    if disk.f_flag & os.ST_RDONLY:
+        return str(StorageUnavailable("its disk is read-only"))
+    return _FULL if disk.f_bavail * disk.f_frsize < NEARLY_FULL_BYTES else None
 
 
 def _nearly_full(folder: Path) -> bool:

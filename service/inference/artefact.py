@@ -40,6 +40,7 @@ EMBEDDING_COSINE: Final = 0.9999
 SCORE_DIFFERENCE: Final = 1e-3
 SUM_OF_SCORES: Final = 1e-3
 UNIT_LENGTH: Final = 1e-3
+_MANIFEST: Final = "manifest.json"
 
 
 Shape = tuple[int | str | None, ...]
@@ -93,13 +94,15 @@ CLASSIFIERS: Final = ("expression", "attributes")  # tasks whose scores bear nam
 
 @dataclass(frozen=True)
 class Artefact:
-    """A network that was held to its manifest. graphs: its sessions by the graph's name."""
+    """A network that was held to its manifest. graphs: its sessions by the graph's name; files: the
+    SHA-256 of each file that was loaded, in hex."""
 
     name: str
     task: str
     folder: Path
     manifest: Mapping[str, Any]
     graphs: Mapping[str, Session]
+    files: Mapping[Path, str]
 
     @property
     def space(self) -> str:
@@ -113,15 +116,18 @@ def load_artefact(folder: Path, *, threads: int = 1, device: str = "cpu") -> Art
     Raises ArtefactError naming folder and reason, SettingsError when the device cannot be used.
     """
     try:
-        manifest = _manifest(folder)
+        manifest, digest = _manifest(folder)
         task = manifest["task"]
+        entries = _entries(manifest, task)
         graphs = {
             part: _verified(folder / f"{part}.onnx", part, entry, task, threads, device)
-            for part, entry in _entries(manifest, task).items()
+            for part, entry in entries.items()
         }
     except _Refused as refused:
         raise ArtefactError(str(folder), str(refused)) from refused
-    return Artefact(manifest["name"], task, folder, manifest, graphs)
+    files = {folder / f"{part}.onnx": entry["sha256"] for part, entry in entries.items()}
+    files[folder / _MANIFEST] = digest
+    return Artefact(manifest["name"], task, folder, manifest, graphs, files)
 
 
 def describe_graph(graph: bytes, golden_shape: Sequence[int]) -> dict[str, Any]:
@@ -166,9 +172,11 @@ class _Refused(Exception):
     """Why the artefact is refused."""
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> tuple[dict[str, Any], str]:
+    """The manifest and its file's SHA-256."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
+        text = (folder / _MANIFEST).read_bytes()
+        manifest = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise _Refused(f"manifest.json cannot be read: {error}") from error
     if not isinstance(manifest, dict):
@@ -181,7 +189,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if manifest["task"] in CLASSIFIERS:
         _keep_classes(manifest)
         _keep_bounds(manifest)
-    return manifest
+    return manifest, hashlib.sha256(text).hexdigest()
 
 
 def _keep_classes(manifest: Mapping[str, Any]) -> None:

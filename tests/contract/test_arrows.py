@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "settings": ("errors",),
     "memory": (),
+    "drain": (),
     "vision": ("errors",),
     "imagefile": ("errors", "vision"),
     "inference": ("errors",),
@@ -31,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "api": (
         "errors",
         "observe",
+        "drain",
         "guard",
         "look",
         "recognition",

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_SERVE = (
+SERVE = (
     sys.executable,
     "-c",
     "from service.app import serve; from service.settings import read_settings as r; serve(r())",
@@ -20,9 +20,18 @@ _SERVE = (
 
 @contextmanager
 def serving(
-    data: Path, log: Path, *, command: Sequence[str] = _SERVE, **settings: object
+    data: Path, log: Path, *, command: Sequence[str] = SERVE, **settings: object
 ) -> Iterator[str]:
     """The address of a server that is ready. settings: by field, `workers=2` for MIEN_WORKERS."""
+    with served(data, log, command=command, **settings) as (address, _):
+        yield address
+
+
+@contextmanager
+def served(
+    data: Path, log: Path, *, command: Sequence[str] = SERVE, **settings: object
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """As `serving`, with the server's process."""
     port = free_port()
     given = {"data": data, "port": port, **settings}
     environment = {
@@ -35,7 +44,7 @@ def serving(
         address = f"http://127.0.0.1:{port}"
         while not is_ready(address):
             assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
-        yield address
+        yield address, process
     finally:
         process.terminate()
         process.wait(timeout=60)
