@@ -25,13 +25,20 @@ MienError
 │   ├── BodyTooSlow               body-too-slow
 │   ├── IdempotencyKeyReused      idempotency-key-reused
 │   └── AnswerErased              answer-erased: a repeat of a call whose person was deleted since
+├── AccessError                   who asks may not: told before anything is looked at
+│   ├── KeyRequired               key-required: none was shown, or none that holds
+│   ├── ScopeMissing              scope-missing
+│   ├── GalleryForbidden          gallery-forbidden: whether it exists or not
+│   ├── RateLimited               rate-limited
+│   └── QuotaSpent                quota-spent
 ├── GalleryError                  what is, or is not, in the store
 │   ├── GalleryUnknown            gallery-unknown
 │   ├── GalleryExists             gallery-exists
 │   ├── PersonUnknown             person-unknown
 │   ├── PersonExists              person-exists
 │   ├── FaceUnknown               face-unknown
-│   └── SpaceMismatch             space-mismatch
+│   ├── SpaceMismatch             space-mismatch
+│   └── ConsentRequired           consent-required: the gallery asks for a record of it
 ├── CalibrationError              the user's own calibrations
 │   ├── CalibrationUnknown        calibration-unknown
 │   ├── CalibrationUnfit          calibration-unfit: damaged, or of another embedding space
@@ -42,10 +49,12 @@ MienError
 │   ├── StorageFull               storage-full: nothing of the call was kept
 │   ├── StorageUnavailable        storage-unavailable: locked, read-only or damaged
 │   ├── ErasureIncomplete         erasure-incomplete: deleted, but bytes are still on the disk
-│   └── AuditUnavailable          audit-unavailable: what cannot be recorded is not done
+│   ├── AuditUnavailable          audit-unavailable: what cannot be recorded is not done
+│   └── AuditIncomplete           audit-incomplete: done, and only its beginning is recorded
 ├── EnrolmentRefused              enrolment-refused: no face of the call could be enrolled
 ├── ModelUnknown                  model-unknown
 ├── FeatureOff                    feature-off: the deployment has switched it off
+├── TemplateKeysRefused           a template key is missing or another; stops the start
 ├── ArtefactError                 a model file that is not what its manifest says; stops the start
 └── SettingsError                 a setting that cannot be used; stops the start
 """
@@ -276,6 +285,46 @@ class AnswerErased(RequestError):
     value: str
 
 
+class AccessError(MienError):
+    """Who asks may not do that, or not now; nothing of what there is was looked at."""
+
+
+@dataclass(eq=False)
+class KeyRequired(AccessError):
+    slug = "key-required"
+    text = "a key that holds is needed here: send it as Authorization: Bearer KEY"
+
+
+@dataclass(eq=False)
+class ScopeMissing(AccessError):
+    slug = "scope-missing"
+    text = "the key has not the scope that this call needs: {limit}"
+    limit: str
+
+
+@dataclass(eq=False)
+class GalleryForbidden(AccessError):
+    slug = "gallery-forbidden"
+    text = "the key is not for the gallery {value!r}"
+    value: str
+
+
+@dataclass(eq=False)
+class RateLimited(AccessError):
+    slug = "rate-limited"
+    text = "the key's rate is {limit}; there is room again in {retry_after_s} s"
+    limit: str
+    retry_after_s: int
+
+
+@dataclass(eq=False)
+class QuotaSpent(AccessError):
+    slug = "quota-spent"
+    text = "the key's quota, {limit}, is spent; there is a new one in {retry_after_s} s"
+    limit: str
+    retry_after_s: int
+
+
 class GalleryError(MienError):
     """What the call names is not there, is there already, or does not fit."""
 
@@ -329,6 +378,16 @@ class SpaceMismatch(GalleryError):
     gallery: str
     value: str
     limit: str
+
+
+@dataclass(eq=False)
+class ConsentRequired(GalleryError):
+    slug = "consent-required"
+    text = (
+        "the gallery {gallery!r} keeps nobody's face without a record of their consent, or of "
+        "what else allows it: give `consent`"
+    )
+    gallery: str
 
 
 class CalibrationError(MienError):
@@ -410,6 +469,17 @@ class AuditUnavailable(ServiceError):
 
 
 @dataclass(eq=False)
+class AuditIncomplete(ServiceError):
+    slug = "audit-incomplete"
+    text = (
+        "it is done, but the audit log has only its beginning (entry {entry}) and cannot be "
+        "written now: {reason}; look before you ask for it again"
+    )
+    entry: int
+    reason: str
+
+
+@dataclass(eq=False)
 class EnrolmentRefused(MienError):
     slug = "enrolment-refused"
     text = "none of the {value} images could be enrolled; `refused` says why for each"
@@ -431,6 +501,13 @@ class FeatureOff(MienError):
     text = "{feature} is switched off here ({setting}=off): {reason}"
     feature: str
     setting: str
+    reason: str
+
+
+@dataclass(eq=False)
+class TemplateKeysRefused(MienError):
+    slug = "template-keys-refused"
+    text = "the templates cannot be opened: {reason}"
     reason: str
 
 

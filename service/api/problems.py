@@ -146,6 +146,36 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "The answer was erased",
             "Use a new Idempotency-Key to enrol the person anew.",
         ),
+        (
+            _E.KeyRequired,
+            401,
+            "Key required",
+            "Send a key that holds; the operator makes one with `mien keys create`.",
+        ),
+        (
+            _E.ScopeMissing,
+            403,
+            "Scope missing",
+            "Use a key with a scope that `limit` names; docs/keys.md lists what each allows.",
+        ),
+        (
+            _E.GalleryForbidden,
+            403,
+            "Gallery forbidden",
+            "Name a gallery that the key is for, or use another key.",
+        ),
+        (
+            _E.RateLimited,
+            429,
+            "Rate limited",
+            "Try again after the seconds in Retry-After, and ask less often.",
+        ),
+        (
+            _E.QuotaSpent,
+            429,
+            "Quota spent",
+            "Try again after the seconds in Retry-After; the operator sets the key's quota.",
+        ),
         (_E.GalleryUnknown, 404, "Unknown gallery", "Create it with POST /galleries."),
         (_E.GalleryExists, 409, "Gallery exists", "Use it, or choose another name."),
         (_E.PersonUnknown, 404, "Unknown person", "Look in GET /galleries/{gallery}/persons."),
@@ -161,6 +191,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             409,
             "Another embedding space",
             "Enrol the photographs again in a new gallery, or serve the gallery's model.",
+        ),
+        (
+            _E.ConsentRequired,
+            422,
+            "No record of consent",
+            "Send `consent` with the enrolment; to withdraw it, delete the person.",
         ),
         (
             _E.CalibrationUnknown,
@@ -201,6 +237,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             503,
             "Audit log unavailable",
             "Try again; if it stays, the operator looks at the disk of MIEN_DATA.",
+        ),
+        (
+            _E.AuditIncomplete,
+            503,
+            "Done, not wholly recorded",
+            "Look whether it is done; the operator looks at the disk of MIEN_DATA.",
         ),
         (
             _E.EnrolmentRefused,
@@ -253,8 +295,7 @@ def problem_of(error: errors.MienError) -> dict[str, Any]:
 
 def error_response(error: errors.MienError, request: Request) -> Response:
     """The answer to a call that met a domain error."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if OF_ERROR[type(error)].status == 503 else {}
-    return _response(problem_of(error), request, headers)
+    return _response(problem_of(error), request, _headers(error))
 
 
 def kind_response(
@@ -282,6 +323,15 @@ def shown(value: Any, longest: int = LONGEST_VALUE) -> Any:
     if isinstance(value, list | tuple):
         return [shown(entry) for entry in value[:1000]]
     return shown(str(value))
+
+
+def _headers(error: errors.MienError) -> dict[str, str]:
+    match error:
+        case errors.KeyRequired():
+            return {"WWW-Authenticate": 'Bearer realm="mien"'}
+        case errors.RateLimited() | errors.QuotaSpent():
+            return {"Retry-After": str(error.retry_after_s)}
+    return {"Retry-After": str(RETRY_AFTER_S)} if OF_ERROR[type(error)].status == 503 else {}
 
 
 def _problem(kind: Kind, detail: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,20 +4,37 @@ from pathlib import Path
 
 from service.errors import StorageUnavailable
 from service.gallery.contract import Galleries
+from service.gallery.sealed import MasterKeys
 from service.gallery.store import Store
 
 FILE_NAME = "gallery.sqlite3"
+DATA_KEYS_FILE_NAME = "data-keys.sqlite3"
 
 
-def open_gallery(folder: Path, *, search_threads: int = 1, patience_s: float = 5.0) -> Galleries:
+def open_gallery(
+    folder: Path,
+    *,
+    search_threads: int = 1,
+    patience_s: float = 5.0,
+    masters: MasterKeys | None = None,
+) -> Galleries:
     """The galleries kept in `folder`, which is made if it is not there.
 
     Several processes may open the same folder, which lies on a disk of this machine: SQLite's
     write-ahead log does not work over a network. search_threads: OpenMP threads of one search.
-    patience_s: how long a call waits for another's lock. Raises StorageFull, StorageUnavailable.
+    patience_s: how long a call waits for another's lock. masters: the template keys by their ids,
+    the newest first, as they are when they are asked for; with them all that tells of a person is
+    sealed, who lies there unsealed too, before this returns. Raises StorageFull,
+    StorageUnavailable, TemplateKeysRefused.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageUnavailable(f"{folder}: {error.strerror}") from error
-    return Store(folder / FILE_NAME, search_threads=search_threads, patience_s=patience_s)
+    return Store(
+        folder / FILE_NAME,
+        search_threads=search_threads,
+        patience_s=patience_s,
+        masters=masters,
+        data_keys=folder / DATA_KEYS_FILE_NAME,
+    )

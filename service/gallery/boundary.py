@@ -9,23 +9,37 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import FieldInvalid
-from service.gallery.contract import DIMENSIONS, LARGEST_PAGE, LARGEST_TOP_K, Idempotency, NewFace
+from service.gallery.contract import (
+    BASES,
+    DIMENSIONS,
+    LARGEST_PAGE,
+    LARGEST_TOP_K,
+    LONGEST_RETENTION_DAYS,
+    Consent,
+    Idempotency,
+    NewFace,
+)
 
 LONGEST_TEXT: Final = 128
 LONGEST_SPACE: Final = 256
 LONGEST_KEY: Final = 255
+LONGEST_REFERENCE: Final = 512
+CLOCKS_APART_S: Final = 300.0  # that a time may lie in the future by our clock
 LARGEST_METADATA_BYTES: Final = 16_384
 LARGEST_DETAILS_BYTES: Final = 65_536
 NORM_TOLERANCE: Final = 1e-3  # a unit length in float16 is still within it
 
 _GALLERY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NAME_LIMIT: Final = "1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
+# RFC 3339's date-time; datetime.fromisoformat alone takes more
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _CURSOR = re.compile(r"([gpf])([1-9][0-9]{0,18})")
 # control characters, lone surrogates (no UTF-8 of them exists), line and paragraph separators
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -89,6 +103,44 @@ def metadata(value: Mapping[str, Any]) -> str:
 def details(value: Mapping[str, Any]) -> str:
     """The JSON text of a face's details. Raises FieldInvalid."""
     return _json_object("details", value, LARGEST_DETAILS_BYTES)
+
+
+def consent(value: Mapping[str, Any], now: float) -> Consent:
+    """A record of what allows to keep somebody. Raises FieldInvalid."""
+    unknown = sorted(set(value) - {"basis", "time", "reference"})
+    if unknown:
+        raise FieldInvalid("consent", f"with {shown(unknown[0])}", "basis, time and reference")
+    basis, reference = value.get("basis"), value.get("reference")
+    if basis not in BASES:
+        given = shown(basis) if isinstance(basis, str) else type(basis).__name__
+        raise FieldInvalid("consent.basis", given, f"one of {', '.join(BASES)}")
+    if reference is not None:
+        if not isinstance(reference, str):
+            raise FieldInvalid("consent.reference", type(reference).__name__, "text")
+        _text("consent.reference", reference, LONGEST_REFERENCE)
+    return Consent(basis, _consent_time(value.get("time"), now), reference)
+
+
+def _consent_time(value: Any, now: float) -> datetime:
+    limit = "a time of RFC 3339 with its offset, as 2026-07-31T09:30:00Z, and not in the future"
+    given = shown(value) if isinstance(value, str) else type(value).__name__
+    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
+        raise FieldInvalid("consent.time", given, limit)
+    try:
+        time = datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):  # the 31st of June; an hour in the year 0
+        raise FieldInvalid("consent.time", given, limit) from None
+    if time.timestamp() > now + CLOCKS_APART_S:
+        raise FieldInvalid("consent.time", given, limit)
+    return time
+
+
+def retention_days(value: int) -> int:
+    """How long a gallery may keep its people. Raises FieldInvalid."""
+    if not 1 <= value <= LONGEST_RETENTION_DAYS:
+        limit = f"1 to {LONGEST_RETENTION_DAYS} days"
+        raise FieldInvalid("retention_days", value, limit)
+    return value
 
 
 def page_limit(value: int) -> int:

@@ -4,19 +4,25 @@ A gallery's revision counts its committed changes. Writers take turns, so revisi
 their order, and an index that has applied one has missed nothing before it.
 """
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from service.errors import GalleryUnknown
+from service.errors import GalleryUnknown, StorageUnavailable
 from service.gallery import tables
 from service.gallery.contract import DIMENSIONS, Candidate
 from service.gallery.index import Hit, Rows
-from service.gallery.live import Changes, Standing
+from service.gallery.live import LOOKS, Changes, Standing
+from service.gallery.sealed import PersonGone, SealBroken
 from service.gallery.sqlite import SqliteFile, Transaction
+from service.gallery.tables import KeysOf
 
+Seen = TypeVar("Seen")
+_FACE: Final = "faces.person, data_key, id_hash, faces.id, faces.seal, content"
+_MOST_TOLD: Final = 10
 REVISIONS_KEPT: Final = 10_000  # an index that is further behind is built anew
 NAMES_A_READ: Final = 500  # placeholders of a statement; the limit of older SQLites is 999
 
@@ -44,18 +50,32 @@ def log(
     db.execute("DELETE FROM changes WHERE gallery = ? AND revision <= ?", (gallery, trimmed))
 
 
-class Truth:
-    """What the indexes follow, see live.Truth: every method reads one committed state."""
+def look(file: SqliteFile, at: Callable[[Transaction], Seen]) -> Seen:
+    """What `at` reads in one transaction: in another, when a person was erased meanwhile."""
+    for _ in range(LOOKS):
+        with contextlib.suppress(PersonGone), file.read() as db:
+            return at(db)
+    raise StorageUnavailable("the data key of a person who is there is erased; start again")
 
-    def __init__(self, file: SqliteFile) -> None:
+
+class Truth:
+    """What the indexes follow, see live.Truth: every method reads one committed state.
+
+    keys: see tables. A face that does not open is in no index, and in `broken` by its number: its
+    id and gallery.
+    """
+
+    def __init__(self, file: SqliteFile, keys: KeysOf) -> None:
         self._file = file
+        self._keys = keys
+        self.broken: dict[int, tuple[str, str]] = {}
 
     def standing(self, gallery: str) -> Standing:
         with self._file.read() as db:
             return tables.standing(db, gallery)
 
     def changes(self, gallery: Standing, revision: int) -> Changes | None:
-        with self._file.read() as db:
+        def at(db: Transaction) -> Changes | None:
             ends = _log_ends(db, gallery.number)
             if ends is None:
                 raise GalleryUnknown(gallery.name)
@@ -63,30 +83,66 @@ class Truth:
             if revision < trimmed:
                 return None
             rows = db.execute(
-                "SELECT changed.face, person, content FROM (SELECT DISTINCT face FROM changes"
+                f"SELECT changed.face, {_FACE} FROM (SELECT DISTINCT face FROM changes"
                 " WHERE gallery = ? AND revision > ?) AS changed"
-                " LEFT JOIN faces ON faces.number = changed.face LEFT JOIN slots USING (slot)",
+                " LEFT JOIN faces ON faces.number = changed.face LEFT JOIN slots USING (slot)"
+                " LEFT JOIN persons ON persons.number = faces.person",
                 (gallery.number, revision),
             ).fetchall()
-        came = [row for row in rows if row[1] is not None]
-        went = [face for face, person, _ in rows if person is None]
-        return Changes(_index_rows(came), went, newest)
+            came = [row for row in rows if row[1] is not None]
+            went = [face for face, person, *_ in rows if person is None]
+            return Changes(self._opened(gallery, came), went, newest)
+
+        return look(self._file, at)
 
     def faces_after(self, gallery: Standing, face: int, limit: int) -> Rows:
-        with self._file.read() as db:
-            rows = db.execute(
-                "SELECT number, person, content FROM faces JOIN slots USING (slot)"
-                " WHERE gallery = ? AND number > ? ORDER BY number LIMIT ?",
-                (gallery.number, face, limit),
-            ).fetchall()
-        return _index_rows(rows)
+        def at(db: Transaction) -> Rows:
+            last, found = face, Rows.none()
+            while not len(found):
+                rows = db.execute(
+                    f"SELECT faces.number, {_FACE} FROM faces JOIN slots USING (slot)"
+                    " JOIN persons ON persons.number = faces.person"
+                    " WHERE faces.gallery = ? AND faces.number > ? ORDER BY faces.number LIMIT ?",
+                    (gallery.number, last, limit),
+                ).fetchall()
+                if not rows:
+                    break
+                last, found = rows[-1][0], self._opened(gallery, rows)
+            return found
+
+        return look(self._file, at)
 
     def candidates(self, hits: Sequence[Hit]) -> list[Candidate] | None:
-        with self._file.read() as db:
-            named = _named(db, list({hit.face for hit in hits}))
+        named = look(self._file, lambda db: _named(db, self._keys, list({h.face for h in hits})))
         if any(hit.face not in named for hit in hits):
             return None
         return [replace(named[hit.face], similarity=hit.similarity) for hit in hits]
+
+    def still_broken(self) -> list[str]:
+        """A sentence for each face that does not open and is not deleted."""
+        if not self.broken:
+            return []
+        found = "SELECT number FROM faces WHERE number = ?"
+        with self._file.read() as db:
+            there = [n for n in sorted(self.broken) if db.execute(found, (n,)).fetchone()]
+        self.broken = {number: self.broken[number] for number in there}
+        return [
+            f"face {face_id} of gallery {gallery!r} does not open and is never found:"
+            " its row was changed or moved by another program; delete it and enrol it again"
+            for face_id, gallery in list(self.broken.values())[:_MOST_TOLD]
+        ]
+
+    def _opened(self, gallery: Standing, rows: Sequence[tuple[Any, ...]]) -> Rows:
+        """The rows as an index takes them, without those that do not open."""
+        keys = self._keys(row[2] for row in rows)
+        opened: list[tuple[int, int, bytes]] = []
+        for face, person, data_key, id_hash, face_id, seal, content in rows:
+            theirs = tables.safe(keys, data_key, id_hash, gallery.name)
+            try:
+                opened.append((face, person, theirs.take("face", seal, content, face_id)))
+            except SealBroken:
+                self.broken[face] = (face_id, gallery.name)
+        return _index_rows(opened)
 
     def standing_numbers(self, numbers: Collection[int]) -> set[int]:
         found = "SELECT number FROM galleries WHERE number = ?"
@@ -101,20 +157,24 @@ def _log_ends(db: Transaction, gallery: int) -> tuple[int, int] | None:
     return row
 
 
-def _named(db: Transaction, faces: Sequence[int]) -> dict[int, Candidate]:
+def _named(db: Transaction, keys: KeysOf, faces: Sequence[int]) -> dict[int, Candidate]:
     """Those of the faces that are there as candidates, by number, yet without a similarity."""
     named: dict[int, Candidate] = {}
     for start in range(0, len(faces), NAMES_A_READ):
         some = faces[start : start + NAMES_A_READ]
         rows = db.execute(
-            "SELECT faces.number, faces.id, content FROM faces"
+            "SELECT faces.number, faces.id, persons.data_key, persons.id_hash, galleries.name,"
+            " persons.seal, content FROM faces"
             " JOIN persons ON persons.number = faces.person"
+            " JOIN galleries ON galleries.number = persons.gallery"
             " JOIN slots ON slots.slot = persons.slot"
             f" WHERE faces.number IN ({', '.join('?' * len(some))})",
             some,
-        )
-        for number, face_id, content in rows:
-            person_id, name = tables.person_named(content)
+        ).fetchall()
+        theirs = keys(row[2] for row in rows)
+        for number, face_id, data_key, id_hash, gallery, seal, content in rows:
+            safe = tables.safe(theirs, data_key, id_hash, gallery)
+            person_id, name = tables.person_named(safe, seal, content)
             named[number] = Candidate(person_id, name, face_id, similarity=0.0)
     return named
 

@@ -7,7 +7,9 @@ What holds for every method
 - Times are UTC. Names of galleries and of calibrations stand in URLs: 1 to 128 of A-Z a-z 0-9
   . _ -, beginning with a letter or digit. Person ids and names are 1 to 128 characters of any
   script, without control characters or blanks at the ends. Metadata is a JSON object of at most
-  16 KiB. What breaks these is refused with FieldInvalid.
+  16 KiB. A consent is a JSON object: `basis`, one of BASES; `time`, RFC 3339 with its offset and
+  not in the future; `reference`, None or 1 to 512 characters as of a name. A retention is 1 to
+  36,500 days. What breaks these is refused with FieldInvalid.
 - A method that changes something has it on disk when it returns, all of it or nothing; what an
   error left is as if the method had not been called (ErasureIncomplete is the one exception).
 - Every method may raise StorageFull (writes) and StorageUnavailable; every method that names a
@@ -28,6 +30,21 @@ DIMENSIONS: Final = 512
 DEFAULT_GALLERY: Final = "default"
 LARGEST_PAGE: Final = 1000
 LARGEST_TOP_K: Final = 1000
+LONGEST_RETENTION_DAYS: Final = 36_500
+
+# What may allow to keep somebody's face, in the law's words. GDPR (Regulation (EU) 2016/679), Art.
+# 6(1)(a) to (f); Art. 9(2)(a), which biometric data to identify people ask for besides, unless
+# another point of Art. 9(2) holds; and the Illinois BIPA's (740 ILCS 14/15(b)(3)).
+BASES: Final = (
+    "consent",
+    "contract",
+    "legal-obligation",
+    "vital-interests",
+    "public-task",
+    "legitimate-interests",
+    "explicit-consent",
+    "written-release",
+)
 
 Item = TypeVar("Item")
 
@@ -47,7 +64,8 @@ class GalleryRecord:
 
     calibration: the name of the one it is bound to, None for the model's own; whether there is one
     of that name is not the gallery's business. revision grows with every committed change of the
-    gallery, its persons or its faces.
+    gallery, its persons or its faces. retention_days: how long a person is kept after their last
+    change, None until they are erased. requires_consent: nobody is enrolled without a record of it.
     """
 
     name: str
@@ -58,11 +76,24 @@ class GalleryRecord:
     faces: int
     revision: int
     created: datetime
+    retention_days: int | None = None
+    requires_consent: bool = False
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What allows to keep a person's face: the basis, one of BASES, when it was given, and where
+    it is written down."""
+
+    basis: str
+    time: datetime
+    reference: str | None
 
 
 @dataclass(frozen=True)
 class PersonRecord:
-    """A person of a gallery. faces: how many they have."""
+    """A person of a gallery. faces: how many they have; updated: when they were last enrolled or
+    changed, or lost a face; expires: until when they are kept, None until they are erased."""
 
     id: str
     name: str | None
@@ -70,6 +101,8 @@ class PersonRecord:
     faces: int
     created: datetime
     updated: datetime
+    consent: Consent | None = None
+    expires: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +151,39 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Export:
+    """All that is kept of a person. embeddings: float32 (512,), unit length, by the face's id."""
+
+    gallery: GalleryRecord
+    person: PersonRecord
+    faces: list[FaceRecord]
+    embeddings: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """A person who is erased. faces: the ids of theirs; time: when.
+
+    person_id: None for somebody of whom even that does not open any more. done: which of DEEDS were
+    done; incomplete: why not all of them, None where they were.
+    """
+
+    gallery: str
+    person_id: str | None
+    faces: tuple[str, ...]
+    time: datetime
+    done: tuple[str, ...]
+    incomplete: str | None
+
+
+DELETED: Final = "deleted"  # committed, and in no later answer
+KEY_ERASED: Final = "data-key-erased"  # in copies of the gallery's file they cannot be read
+OVERWRITTEN: Final = "overwritten"  # with zeros, where they lay in the gallery's file
+LOG_TRUNCATED: Final = "log-truncated"  # the write-ahead log, to nothing
+DEEDS: Final = (DELETED, KEY_ERASED, OVERWRITTEN, LOG_TRUNCATED)
+
+
+@dataclass(frozen=True)
 class Page(Generic[Item]):
     """Some items in order of creation. next_cursor: where the next page begins, None at the end."""
 
@@ -137,6 +203,8 @@ class Galleries(Protocol):
         space: str | None = None,
         calibration: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        retention_days: int | None = None,
+        requires_consent: bool = False,
     ) -> GalleryRecord:
         """The new gallery, pinned to `space` if given. Raises GalleryExists, FieldInvalid."""
 
@@ -152,8 +220,11 @@ class Galleries(Protocol):
         *,
         calibration: str | Keep | None = KEEP,
         metadata: Mapping[str, Any] | Keep = KEEP,
+        retention_days: int | Keep | None = KEEP,
+        requires_consent: bool | Keep = KEEP,
     ) -> GalleryRecord:
-        """The gallery with what is given replaced; calibration=None binds it to none."""
+        """The gallery with what is given replaced; calibration=None binds it to none, and
+        retention_days=None keeps everybody until they are erased."""
 
     def delete_gallery(self, name: str) -> None:
         """Erases the gallery and all in it; `default` is there again, empty, free and unbound.
@@ -170,6 +241,7 @@ class Galleries(Protocol):
         person_id: str | None = None,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        consent: Mapping[str, Any] | None = None,
     ) -> PersonRecord:
         """The new person, without a face; without an id they get a ULID. Raises PersonExists."""
 
@@ -191,13 +263,32 @@ class Galleries(Protocol):
         *,
         name: str | Keep | None = KEEP,
         metadata: Mapping[str, Any] | Keep = KEEP,
+        consent: Mapping[str, Any] | Keep | None = KEEP,
     ) -> PersonRecord:
-        """The person with name and metadata replaced where given; name=None takes the name away."""
+        """The person with name, metadata and consent replaced where given; None takes it away.
 
-    def delete_person(self, gallery: str, person_id: str) -> None:
+        Raises ConsentRequired when somebody with faces would be without consent in a gallery that
+        requires it: who withdraws it is to be deleted.
+        """
+
+    def delete_person(self, gallery: str, person_id: str) -> Erasure:
         """Erases the person with all their faces: on disk, and in every later answer.
 
         Raises ErasureIncomplete when they are deleted but some bytes are still on the disk.
+        """
+
+    def export_person(self, gallery: str, person_id: str) -> Export:
+        """All that is kept of the person, as of one moment."""
+
+    def erase_expired(self) -> Erasure | None:
+        """Erases somebody whom their gallery keeps no longer; None when there is nobody."""
+
+    def note_clock(self, *, least_pause_s: float = 0.0) -> float | None:
+        """Notes the clock for retention; for how many seconds it is not to be trusted, 0 if it is.
+
+        None when another process noted it less than least_pause_s ago. A clock is trusted that was
+        noted for a day, each time less than a day from the last, so that one that was set wrong
+        erases nobody for a day after the leap. Answers that are kept no longer go with it.
         """
 
     # Faces. They are added by `enroll` alone.
@@ -225,18 +316,19 @@ class Galleries(Protocol):
         person_id: str | None = None,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        consent: Mapping[str, Any] | None = None,
         idempotency: Idempotency | None = None,
     ) -> bytes:
         """The answer's bytes, once person, faces and answer are committed in one transaction.
 
         A person who is not there yet is created (without an id they get a ULID); of one who is
-        there, name and metadata are replaced where given. The first face pins the gallery to
-        `space`. `answer` is called inside the transaction: it must be quick, and what it raises
+        there, name, metadata and consent are replaced where given. The first face pins the gallery
+        to `space`. `answer` is called inside the transaction: it must be quick, and what it raises
         undoes the enrolment. With `idempotency`, the same key and fingerprint again gives the
         stored bytes and writes nothing, from any process, for at least 24 hours.
         Raises SpaceMismatch, IdempotencyKeyReused (same key, other fingerprint), AnswerErased
-        (the person of the first answer was deleted since), FieldInvalid; ValueError when there is
-        no face or an embedding is not float32 (512,) of unit length.
+        (the person of the first answer was deleted since), ConsentRequired, FieldInvalid;
+        ValueError when there is no face or an embedding is not float32 (512,) of unit length.
         """
 
     def answered(self, gallery: str, idempotency: Idempotency) -> bytes | None:

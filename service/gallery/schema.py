@@ -35,7 +35,8 @@ SCHEMA: Final = (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         gallery INTEGER NOT NULL REFERENCES galleries,
         id_hash BLOB NOT NULL,         -- BLAKE2b-128 of the id
-        slot INTEGER NOT NULL REFERENCES slots,  -- [id, name], a line break, the metadata; JSON
+        -- [id, name, consent], a line break, the metadata; JSON
+        slot INTEGER NOT NULL REFERENCES slots,
         created REAL NOT NULL,
         updated REAL NOT NULL,
         UNIQUE (gallery, id_hash)
@@ -86,4 +87,26 @@ SCHEMA: Final = (
     """,
     # 2: a gallery may go by a calibration of its user's own; NULL is the model's.
     "ALTER TABLE galleries ADD COLUMN calibration TEXT",
+    # 3: persons are sealed where there is a key (sealed.py), and kept as long as a gallery says.
+    # A seal is NULL where the slot is not sealed; data_key is the key's id in the other file.
+    """
+    ALTER TABLE persons ADD COLUMN data_key BLOB;
+    ALTER TABLE persons ADD COLUMN seal BLOB;
+    ALTER TABLE faces ADD COLUMN seal BLOB;
+    ALTER TABLE answers ADD COLUMN seal BLOB;
+    CREATE UNIQUE INDEX persons_of_data_key ON persons (data_key) WHERE data_key IS NOT NULL;
+    CREATE INDEX persons_unsealed ON persons (number) WHERE data_key IS NULL;
+
+    -- Data keys to be erased, since their persons are: gone from here when that is done.
+    CREATE TABLE data_keys_due (id BLOB PRIMARY KEY) WITHOUT ROWID;
+
+    -- NULL: its people are kept until they are erased.
+    ALTER TABLE galleries ADD COLUMN retention_days INTEGER;
+    ALTER TABLE galleries ADD COLUMN requires_consent INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX persons_by_age ON persons (gallery, updated);
+
+    -- What the sweeps know of the clock, see tables.note_clock; NULL before the first.
+    ALTER TABLE house ADD COLUMN clock_seen REAL;
+    ALTER TABLE house ADD COLUMN clock_trusted_from REAL;
+    """,
 )

@@ -15,30 +15,30 @@ SMALLEST_BYTES: Final = 256
 
 def fill(db: Transaction, content: bytes) -> int:
     """A slot with the content, and zeros behind it up to the slot's size, a power of two."""
-    padded = _padded(content)
-    free = db.execute("SELECT slot FROM free_slots WHERE size = ? LIMIT 1", (len(padded),))
+    whole = padded(content)
+    free = db.execute("SELECT slot FROM free_slots WHERE size = ? LIMIT 1", (len(whole),))
     slot = free.fetchone()
     if slot is None:
-        appended = db.execute("INSERT INTO slots (content) VALUES (?)", (padded,)).lastrowid
+        appended = db.execute("INSERT INTO slots (content) VALUES (?)", (whole,)).lastrowid
         assert appended is not None
         return appended
-    db.execute("DELETE FROM free_slots WHERE size = ? AND slot = ?", (len(padded), *slot))
-    db.execute("UPDATE slots SET content = ? WHERE slot = ?", (padded, *slot))
+    db.execute("DELETE FROM free_slots WHERE size = ? AND slot = ?", (len(whole), *slot))
+    db.execute("UPDATE slots SET content = ? WHERE slot = ?", (whole, *slot))
     return int(slot[0])
 
 
 def refill(db: Transaction, slot: int, content: bytes) -> int:
     """A slot with the content in place of this one's: this one, where the size is the same."""
-    padded = _padded(content)
+    whole = padded(content)
     found = db.execute("SELECT length(content) FROM slots WHERE slot = ?", (slot,))
-    if found.fetchone() == (len(padded),):
-        db.execute("UPDATE slots SET content = ? WHERE slot = ?", (padded, slot))
+    if found.fetchone() == (len(whole),):
+        db.execute("UPDATE slots SET content = ? WHERE slot = ?", (whole, slot))
         return slot
     erase(db, "SELECT ?", slot)
     return fill(db, content)
 
 
-def erase(db: Transaction, which: str, value: float) -> None:
+def erase(db: Transaction, which: str, value: float | bytes) -> None:
     """Zeroes and frees the slots that the query `which` gives, a query of one `value`."""
     zeroed = "UPDATE slots SET content = zeroblob(length(content)) WHERE slot IN"
     db.execute(f"{zeroed} ({which})", (value,))
@@ -46,7 +46,8 @@ def erase(db: Transaction, which: str, value: float) -> None:
     db.execute(f"{freed} WHERE slot IN ({which})", (value,))
 
 
-def _padded(content: bytes) -> bytes:
+def padded(content: bytes) -> bytes:
+    """The content with zeros behind it, up to the size of its slot."""
     size = SMALLEST_BYTES
     while size < len(content):
         size *= 2

@@ -1,4 +1,4 @@
-"""The SQLite file of the gallery: its transactions and its errors. sqlite3's one home.
+"""The SQLite files of the gallery: their transactions and errors. sqlite3's one home.
 
 WAL with synchronous=FULL: a transaction is on disk when `write` ends. Many readers, one writer at a
 time, over threads and processes. Every sqlite3 error leaves as StorageFull or StorageUnavailable.
@@ -14,7 +14,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,7 @@ PRAGMAS: Final = (
     "temp_store = MEMORY",  # no embedding in a temporary file
     f"journal_size_limit = {WAL_KEPT_BYTES}",
 )
+_TABLES: Final = "SELECT name FROM sqlite_schema WHERE type = 'table'"
 REASONS: Final = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked",
     sqlite3.SQLITE_LOCKED: "another thread keeps it locked",
@@ -51,15 +52,18 @@ REASONS: Final = {
 
 
 class SqliteFile:
-    """A SQLite file with the gallery's schema, made if it is not there.
+    """A SQLite file, made if it is not there.
 
-    path: in a folder that exists. patience_s: how long a call waits for another's lock. Fork first,
-    then open: a child that uses what its parent opened is refused, for SQLite's locks do not
-    outlive a fork (sqlite.org/howtocorrupt.html, 2.6).
+    path: in a folder that exists. patience_s: how long a call waits for another's lock. schema: the
+    gallery's unless given. Fork first, then open: a child that uses what its parent opened is
+    refused, for SQLite's locks do not outlive a fork (sqlite.org/howtocorrupt.html, 2.6).
     """
 
-    def __init__(self, path: Path, *, patience_s: float) -> None:
+    def __init__(
+        self, path: Path, *, patience_s: float, schema: Sequence[str] | None = None
+    ) -> None:
         self._path = path
+        self._schema = SCHEMA if schema is None else schema
         self._process = os.getpid()
         self._patience_s = patience_s
         self._idle_readers: list[sqlite3.Connection] = []
@@ -129,10 +133,11 @@ class SqliteFile:
             if reason := _unwritable(self._path.parent):
                 return [reason]
             with self.read() as connection:
-                connection.execute("SELECT 1 FROM galleries LIMIT 1").fetchall()
+                for (name,) in connection.execute(_TABLES).fetchall():
+                    connection.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchall()
             if self._write_failed:
                 with self.write() as connection:
-                    connection.execute(f"PRAGMA user_version = {len(SCHEMA)}")
+                    connection.execute(f"PRAGMA user_version = {len(self._schema)}")
                 return []
             with _translated(self._path.parent), self._turn_to_write() as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -204,12 +209,12 @@ class SqliteFile:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
-                if version > len(SCHEMA):
+                if version > len(self._schema):
                     raise StorageUnavailable(f"a newer Mien wrote it (schema {version})")
-                for script in SCHEMA[version:]:
+                for script in self._schema[version:]:
                     for statement in script.split(";\n"):
                         connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {len(SCHEMA)}")
+                connection.execute(f"PRAGMA user_version = {len(self._schema)}")
                 connection.execute("COMMIT")
             finally:
                 _roll_back(connection)

@@ -2,11 +2,16 @@
 
 One method a verb of the contract, and one transaction a method. What a transaction does to faces is
 named in the change log by that same transaction, so that the indexes of all processes can follow.
+
+With master keys every person is sealed, see sealed.py and datakeys.py; what a crash left between
+the two files, and who lies in the file unsealed, is put right when it is opened.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,15 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 from ulid import ULID
 
-from service.errors import GalleryExists, PersonExists
+from service.errors import (
+    ConsentRequired,
+    ErasureIncomplete,
+    GalleryExists,
+    PersonExists,
+    StorageFull,
+    StorageUnavailable,
+    TemplateKeysRefused,
+)
 from service.gallery import boundary, tables
-from service.gallery.changelog import Truth, log
+from service.gallery.changelog import Truth, log, look
 from service.gallery.contract import (
     DEFAULT_GALLERY,
+    DELETED,
     KEEP,
+    KEY_ERASED,
     LARGEST_PAGE,
+    LOG_TRUNCATED,
+    OVERWRITTEN,
     Candidate,
+    Consent,
     Enrolment,
+    Erasure,
+    Export,
     FaceRecord,
     GalleryRecord,
     Idempotency,
@@ -31,10 +51,13 @@ from service.gallery.contract import (
     Page,
     PersonRecord,
 )
+from service.gallery.datakeys import DataKeys
 from service.gallery.live import LiveIndexes, Standing
+from service.gallery.sealed import MasterKeys
 from service.gallery.sqlite import SqliteFile, Transaction
 
 ANSWERS_KEPT_S: Final = 25 * 3600.0  # 24 hours are promised
+SEALED_AT_ONCE: Final = 200
 
 Item = TypeVar("Item")
 
@@ -43,7 +66,8 @@ class Store:
     """`Galleries` in the SQLite file at `path`; the contract says what each method does.
 
     search_threads: OpenMP threads of one search. patience_s: how long a call waits for a lock.
-    now: the clock, seconds since 1970.
+    now: the clock, seconds since 1970. masters: the master keys, None to seal nothing; the wrapped
+    data keys lie in the file `data_keys`. Raises TemplateKeysRefused when they do not fit.
     """
 
     def __init__(
@@ -52,11 +76,23 @@ class Store:
         *,
         search_threads: int,
         patience_s: float,
+        masters: MasterKeys | None = None,
+        data_keys: Path | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._now = now
+        self._keys: DataKeys | None = None
         self._file = SqliteFile(path, patience_s=patience_s)
-        self._live = LiveIndexes(Truth(self._file), threads=search_threads)
+        try:
+            if masters is not None:
+                where = data_keys or path.with_name("data-keys.sqlite3")
+                self._keys = DataKeys(where, masters=masters, patience_s=patience_s, now=now)
+            self._put_right()
+        except BaseException:
+            self.close()
+            raise
+        self._truth = Truth(self._file, self._keys_of)
+        self._live = LiveIndexes(self._truth, threads=search_threads)
 
     # Galleries.
 
@@ -67,9 +103,13 @@ class Store:
         space: str | None = None,
         calibration: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        retention_days: int | None = None,
+        requires_consent: bool = False,
     ) -> GalleryRecord:
         boundary.gallery_name(name)
         text = boundary.metadata(metadata or {})
+        if retention_days is not None:
+            boundary.retention_days(retention_days)
         if space is not None:
             boundary.space(space)
         if calibration is not None:
@@ -83,6 +123,8 @@ class Store:
                 space=space,
                 calibration=calibration,
                 metadata=text,
+                retention_days=retention_days,
+                requires_consent=requires_consent,
                 revision=0,
                 now=self._now(),
             )
@@ -103,13 +145,24 @@ class Store:
         *,
         calibration: str | Keep | None = KEEP,
         metadata: Mapping[str, Any] | Keep = KEEP,
+        retention_days: int | Keep | None = KEEP,
+        requires_consent: bool | Keep = KEEP,
     ) -> GalleryRecord:
         if isinstance(calibration, str):
             boundary.calibration_name(calibration)
+        if isinstance(retention_days, int):
+            boundary.retention_days(retention_days)
         text = KEEP if metadata is KEEP else boundary.metadata(metadata)
         with self._file.write() as db:
             number = tables.standing(db, name).number
-            tables.update_gallery(db, number, calibration=calibration, metadata=text)
+            tables.update_gallery(
+                db,
+                number,
+                calibration=calibration,
+                metadata=text,
+                retention_days=retention_days,
+                requires_consent=requires_consent,
+            )
             log(db, number)
             return tables.gallery(db, number)
 
@@ -121,7 +174,9 @@ class Store:
                 revision, now = gallery.revision + 1, self._now()
                 tables.insert_gallery(db, name, metadata="{}", revision=revision, now=now)
         self._live.forget(gallery.number)
-        self._file.wipe()
+        _, incomplete = self._finish_erasure()
+        if incomplete is not None:
+            raise ErasureIncomplete(incomplete)
 
     # Persons.
 
@@ -132,28 +187,34 @@ class Store:
         person_id: str | None = None,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        consent: Mapping[str, Any] | None = None,
     ) -> PersonRecord:
-        person = _GivenPerson.checked(person_id, name, metadata)
+        person = self._checked(person_id, name, metadata, consent)
         with self._file.write() as db:
             home = tables.standing(db, gallery)
             if tables.find_person(db, home, person.id) is not None:
                 raise PersonExists(gallery, person.id)
             number = self._upsert_person(db, home, None, person)
             log(db, home.number, persons=1)
-            return tables.person(db, number)
+            return tables.person(db, self._keys_of, number)
 
     def get_person(self, gallery: str, person_id: str) -> PersonRecord:
-        with self._file.read() as db:
+        def at(db: Transaction) -> PersonRecord:
             home = tables.standing(db, gallery)
-            return tables.person(db, tables.person_number(db, home, person_id))
+            return tables.person(db, self._keys_of, tables.person_number(db, home, person_id))
+
+        return look(self._file, at)
 
     def list_persons(
         self, gallery: str, *, cursor: str | None = None, limit: int = 100
     ) -> Page[PersonRecord]:
         after, limit = boundary.cursor_number("p", cursor), boundary.page_limit(limit)
-        with self._file.read() as db:
+
+        def at(db: Transaction) -> Page[PersonRecord]:
             home = tables.standing(db, gallery)
-            return _page("p", tables.persons(db, home, after, limit + 1), limit)
+            return _page("p", tables.persons(db, self._keys_of, home, after, limit + 1), limit)
+
+        return look(self._file, at)
 
     def update_person(
         self,
@@ -162,24 +223,72 @@ class Store:
         *,
         name: str | Keep | None = KEEP,
         metadata: Mapping[str, Any] | Keep = KEEP,
+        consent: Mapping[str, Any] | Keep | None = KEEP,
     ) -> PersonRecord:
         if isinstance(name, str):
             boundary.person_name(name)
         text = KEEP if metadata is KEEP else boundary.metadata(metadata)
+        told = boundary.consent(consent, self._now()) if isinstance(consent, Mapping) else consent
         with self._file.write() as db:
             home = tables.standing(db, gallery)
             number = tables.person_number(db, home, person_id)
-            tables.update_person(db, number, name=name, metadata=text, now=self._now())
+            tables.update_person(
+                db,
+                self._keys_of,
+                number,
+                name=name,
+                metadata=text,
+                consent=told,
+                now=self._now(),
+            )
             log(db, home.number)
-            return tables.person(db, number)
+            person = tables.person(db, self._keys_of, number)
+            if consent is None and person.faces:
+                _require_consent(tables.gallery(db, home.number), person)
+            return person
 
-    def delete_person(self, gallery: str, person_id: str) -> None:
+    def delete_person(self, gallery: str, person_id: str) -> Erasure:
         with self._file.write() as db:
             home = tables.standing(db, gallery)
-            faces = tables.erase_person(db, tables.person_number(db, home, person_id))
-            log(db, home.number, persons=-1, faces=-len(faces), changed=faces)
-        self._live.remove(home.number, faces)
-        self._file.wipe()
+            faces = self._erase(db, home, tables.person_number(db, home, person_id))
+        erasure = self._erased(home, person_id, faces)
+        if erasure.incomplete is not None:
+            raise ErasureIncomplete(erasure.incomplete)
+        return erasure
+
+    def export_person(self, gallery: str, person_id: str) -> Export:
+        def at(db: Transaction) -> Export:
+            home = tables.standing(db, gallery)
+            number = tables.person_number(db, home, person_id)
+            theirs = tables.safe_of(db, self._keys_of, number)
+            person = tables.person(db, self._keys_of, number)
+            faces = tables.faces(db, number, person_id, 0, person.faces)
+            return Export(
+                tables.gallery(db, home.number),
+                person,
+                [face for _, face in faces],
+                tables.embeddings(db, theirs, number),
+            )
+
+        return look(self._file, at)
+
+    # Retention.
+
+    def erase_expired(self) -> Erasure | None:
+        with self._file.write() as db:
+            found = tables.find_expired(db, self._now())
+            if found is None:
+                return None
+            number, home = found
+            person_id = self._id_if_readable(db, number)
+            faces = self._erase(db, home, number)
+        return self._erased(home, person_id, faces)
+
+    def note_clock(self, *, least_pause_s: float = 0.0) -> float | None:
+        now = self._now()
+        with self._file.write() as db:
+            tables.sweep_answers(db, before=now - ANSWERS_KEPT_S)
+            return tables.note_clock(db, now, least_pause_s)
 
     # Faces.
 
@@ -205,7 +314,7 @@ class Store:
             person = tables.person_number(db, home, person_id)
             face = tables.face_number(db, home, person, person_id, face_id)
             tables.erase_face(db, face)
-            tables.update_person(db, person, name=KEEP, metadata=KEEP, now=self._now())
+            tables.touch_person(db, person, now=self._now())
             log(db, home.number, faces=-1, changed=[face])
         self._live.remove(home.number, [face])
         self._file.wipe()
@@ -222,36 +331,45 @@ class Store:
         person_id: str | None = None,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        consent: Mapping[str, Any] | None = None,
         idempotency: Idempotency | None = None,
     ) -> bytes:
         embeddings_ND = boundary.new_embeddings(faces)
         details = [boundary.details(face.details) for face in faces]
-        person = _GivenPerson.checked(person_id, name, metadata)
+        person = self._checked(person_id, name, metadata, consent)
         boundary.space(space)
         boundary.idempotency(idempotency)
         with self._file.write() as db:
             home = tables.standing(db, gallery)
             if idempotency is not None:
-                stored = tables.answered(db, home, idempotency)
+                stored = tables.answered(db, self._keys_of, home, idempotency)
                 if stored is not None:
                     return stored
             tables.pin_space(db, home, space)
             number = tables.find_person(db, home, person.id)
             is_new = number is None
             number = self._upsert_person(db, home, number, person)
-            added = self._insert_faces(db, home, number, embeddings_ND, details)
+            theirs = tables.safe_of(db, self._keys_of, number)
+            added = self._insert_faces(db, home, number, theirs, embeddings_ND, details)
             log(db, home.number, persons=is_new, faces=len(added), changed=list(added.values()))
-            body = answer(Enrolment(gallery, tables.person(db, number), tuple(added)))
+            record = tables.person(db, self._keys_of, number)
+            _require_consent(tables.gallery(db, home.number), record)
+            body = answer(Enrolment(gallery, record, tuple(added)))
             now = self._now()
             if idempotency is not None:
-                tables.keep_answer(db, home, idempotency, body, person=number, now=now)
+                tables.keep_answer(
+                    db, home, idempotency, body, person=number, theirs=theirs, now=now
+                )
             tables.sweep_answers(db, before=now - ANSWERS_KEPT_S)
             return body
 
     def answered(self, gallery: str, idempotency: Idempotency) -> bytes | None:
         boundary.idempotency(idempotency)
-        with self._file.read() as db:
-            return tables.answered(db, tables.standing(db, gallery), idempotency)
+
+        def at(db: Transaction) -> bytes | None:
+            return tables.answered(db, self._keys_of, tables.standing(db, gallery), idempotency)
+
+        return look(self._file, at)
 
     def search(
         self, gallery: str, *, space: str, embeddings_ND: NDArray[np.float32], top_k: int
@@ -274,22 +392,53 @@ class Store:
                 return
 
     def check(self) -> list[str]:
-        return self._file.check()
+        reasons = [] if self._keys is None else self._keys.check()
+        reasons += self._file.check()
+        return reasons or self._truth.still_broken()
 
     def close(self) -> None:
         self._file.close()
+        if self._keys is not None:
+            self._keys.close()
+
+    def _keys_of(self, ids: Iterable[bytes | None]) -> Mapping[bytes | None, bytes | None]:
+        """The data keys of these ids; without master keys, nobody may have one."""
+        if self._keys is not None:
+            return self._keys.of(ids)
+        if any(key_id is not None for key_id in ids):
+            raise StorageUnavailable("it was sealed since; start again with MIEN_TEMPLATE_KEY_FILE")
+        return {None: None}
+
+    def _new_key(self, db: Transaction) -> tuple[bytes, bytes] | None:
+        """A data key, on disk before its person is; None where nothing is sealed."""
+        if self._keys is None:
+            return None
+        return self._keys.make(1, stands=lambda key_id: tables.stands(db, key_id))[0]
 
     def _upsert_person(
         self, db: Transaction, home: Standing, number: int | None, person: "_GivenPerson"
     ) -> int:
         """Makes the person, or updates the one of this number; their number."""
-        now = self._now()
         if number is None:
             return tables.insert_person(
-                db, home, person.id, name=person.name, metadata=person.metadata or "{}", now=now
+                db,
+                home,
+                person.id,
+                data_key=self._new_key(db),
+                name=person.name,
+                metadata=person.metadata or "{}",
+                consent=person.consent,
+                now=self._now(),
             )
-        name, metadata = person.name or KEEP, person.metadata or KEEP
-        tables.update_person(db, number, name=name, metadata=metadata, now=now)
+        tables.update_person(
+            db,
+            self._keys_of,
+            number,
+            name=person.name or KEEP,
+            metadata=person.metadata or KEEP,
+            consent=person.consent or KEEP,
+            now=self._now(),
+        )
         return number
 
     def _insert_faces(
@@ -297,6 +446,7 @@ class Store:
         db: Transaction,
         home: Standing,
         person: int,
+        theirs: tables.Safe,
         embeddings_ND: NDArray[np.float32],
         details: Sequence[str],
     ) -> dict[str, int]:
@@ -305,9 +455,122 @@ class Store:
         for embedding_D, text in zip(embeddings_ND, details, strict=True):
             face_id, now = str(ULID()), self._now()
             added[face_id] = tables.insert_face(
-                db, home, person, face_id, embedding_D=embedding_D, details=text, now=now
+                db,
+                home,
+                person,
+                face_id,
+                theirs=theirs,
+                embedding_D=embedding_D,
+                details=text,
+                now=now,
             )
         return added
+
+    def _checked(
+        self,
+        person_id: str | None,
+        name: str | None,
+        metadata: Mapping[str, Any] | None,
+        consent: Mapping[str, Any] | None,
+    ) -> "_GivenPerson":
+        return _GivenPerson(
+            str(ULID()) if person_id is None else boundary.person_id(person_id),
+            None if name is None else boundary.person_name(name),
+            None if metadata is None else boundary.metadata(metadata),
+            None if consent is None else boundary.consent(consent, self._now()),
+        )
+
+    def _erase(self, db: Transaction, home: Standing, number: int) -> dict[str, int]:
+        """Deletes the person; their faces' numbers by id."""
+        faces = tables.erase_person(db, number)
+        log(db, home.number, persons=-1, faces=-len(faces), changed=list(faces.values()))
+        return faces
+
+    def _erased(self, home: Standing, person_id: str | None, faces: dict[str, int]) -> Erasure:
+        """What was done of an erasure that is committed, and is brought to its end here."""
+        self._live.remove(home.number, list(faces.values()))
+        done, incomplete = self._finish_erasure()
+        time = datetime.fromtimestamp(self._now(), UTC)
+        return Erasure(home.name, person_id, tuple(faces), time, (DELETED, *done), incomplete)
+
+    def _finish_erasure(self) -> tuple[list[str], str | None]:
+        """Erases the data keys that are due and wipes the file; what was done, and why not all."""
+        done, incomplete = [], None
+        try:
+            if self._keys is not None:
+                self._erase_due_keys(self._keys)
+                done.append(KEY_ERASED)
+        except (ErasureIncomplete, StorageFull, StorageUnavailable) as error:
+            incomplete = f"its data key is there: {getattr(error, 'reason', error)}"
+        try:
+            self._file.wipe()
+            done += [OVERWRITTEN, LOG_TRUNCATED]
+        except ErasureIncomplete as error:
+            incomplete = error.reason
+        return done, incomplete
+
+    def _erase_due_keys(self, keys: DataKeys) -> None:
+        with self._file.write() as db:
+            due = tables.data_keys_due(db)
+            if due:
+                keys.erase(due)
+                tables.data_keys_done(db, due)
+
+    def _id_if_readable(self, db: Transaction, number: int) -> str | None:
+        try:
+            return tables.person(db, self._keys_of, number).id
+        except StorageUnavailable:
+            return None
+
+    def _put_right(self) -> None:
+        """Makes the two files agree, and seals who is not. Raises TemplateKeysRefused."""
+        keys = self._keys
+        if keys is None:
+            sealed = 0
+            with contextlib.suppress(StorageUnavailable), self._file.read() as db:  # see check
+                sealed = len(tables.data_keys(db))
+            if sealed:
+                reason = f"{sealed} persons are sealed, and MIEN_TEMPLATE_KEY_FILE names no file"
+                raise TemplateKeysRefused(reason)
+            return
+        with self._file.write() as db:
+            keys.settle(stands=lambda key_id: tables.stands(db, key_id))
+            self._erase_again(db, keys)
+        self._erase_due_keys(keys)
+        self._seal_all(keys)
+
+    def _erase_again(self, db: Transaction, keys: DataKeys) -> None:
+        """Deletes persons whose data keys are erased: an older copy of the file was brought back.
+
+        Raises TemplateKeysRefused for persons whose keys were never in the file of data keys.
+        """
+        of_persons = tables.data_keys(db)
+        there, erased = keys.known()
+        lost = len(of_persons.keys() - there - erased)
+        if lost:
+            raise TemplateKeysRefused(
+                f"the data keys of {lost} persons are missing: data-keys.sqlite3 is gone, or older"
+                " than gallery.sqlite3; bring back the one that belongs to it"
+            )
+        for key_id in of_persons.keys() & erased:
+            gallery, number = of_persons[key_id]
+            faces = list(tables.erase_person(db, number).values())
+            log(db, gallery, persons=-1, faces=-len(faces), changed=faces)
+
+    def _seal_all(self, keys: DataKeys) -> None:
+        """Seals who is not sealed, some in a transaction, and wipes what was to be read of them."""
+        sealed = False
+        while True:
+            with self._file.write() as db:
+                some = tables.unsealed(db, SEALED_AT_ONCE)
+                if not some:
+                    break
+                made = keys.make(len(some), stands=lambda key_id: tables.stands(db, key_id))
+                for number, data_key in zip(some, made, strict=True):
+                    tables.seal_person(db, number, data_key)
+                sealed = True
+        if sealed:
+            self._file.wipe()
 
 
 @dataclass(frozen=True)
@@ -317,16 +580,13 @@ class _GivenPerson:
     id: str
     name: str | None
     metadata: str | None
+    consent: Consent | None
 
-    @staticmethod
-    def checked(
-        person_id: str | None, name: str | None, metadata: Mapping[str, Any] | None
-    ) -> "_GivenPerson":
-        return _GivenPerson(
-            str(ULID()) if person_id is None else boundary.person_id(person_id),
-            None if name is None else boundary.person_name(name),
-            None if metadata is None else boundary.metadata(metadata),
-        )
+
+def _require_consent(gallery: GalleryRecord, person: PersonRecord) -> None:
+    """Raises ConsentRequired where the gallery asks for a record that the person has not."""
+    if gallery.requires_consent and person.consent is None:
+        raise ConsentRequired(gallery.name)
 
 
 def _page(kind: str, rows: list[tuple[int, Item]], limit: int) -> Page[Item]:

@@ -1,13 +1,16 @@
 """What the gallery's tables say and how they change, in SQL: one function a statement or two.
 
 Every function works within one transaction of sqlite.py, where the schema stands, and takes and
-gives the contract's records. `number` is a row's own, never used twice.
+gives the contract's records. `number` is a row's own, never used twice. What tells of a person goes
+through their `Safe`; `keys` gives data keys by their ids, see datakeys.DataKeys.of.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -20,10 +23,12 @@ from service.errors import (
     IdempotencyKeyReused,
     PersonUnknown,
     SpaceMismatch,
+    StorageUnavailable,
 )
 from service.gallery import boundary, slots
 from service.gallery.contract import (
     KEEP,
+    Consent,
     FaceRecord,
     GalleryRecord,
     Idempotency,
@@ -31,16 +36,66 @@ from service.gallery.contract import (
     PersonRecord,
 )
 from service.gallery.live import Standing
+from service.gallery.sealed import PersonGone, SealBroken, about, opened, sealed
 from service.gallery.sqlite import Transaction
 
 ANSWERS_A_SWEEP: Final = 200
+DAY_S: Final = 86_400.0
 
-_GALLERY: Final = "name, space, calibration, metadata, persons, faces, revision, created"
+_GALLERY: Final = (
+    "name, space, calibration, metadata, persons, faces, revision, created, retention_days,"
+    " requires_consent"
+)
+# What a Safe is made of, and then what is in it.
+_SAFE: Final = "persons.data_key, persons.id_hash, galleries.name"
 _PERSON: Final = (
-    "content, (SELECT count(*) FROM faces WHERE person = persons.number), created, updated"
-    " FROM persons JOIN slots USING (slot)"
+    f"{_SAFE}, persons.seal, content,"
+    " (SELECT count(*) FROM faces WHERE person = persons.number),"
+    " persons.created, persons.updated, retention_days"
+    " FROM persons JOIN slots USING (slot) JOIN galleries ON galleries.number = persons.gallery"
 )
 _FACE: Final = "id, ?, details, created"  # ?: the person's id, known before
+
+KeysOf = Callable[[Iterable[bytes | None]], Mapping[bytes | None, bytes | None]]
+
+
+@dataclass(frozen=True)
+class Safe:
+    """Where what one person has is kept. key: their data key, None where nothing is sealed.
+
+    person: the hash of their id; gallery: its name.
+    """
+
+    key: bytes | None
+    person: bytes
+    gallery: str
+
+    def put(self, kind: str, content: bytes, part: str = "") -> tuple[bytes | None, bytes]:
+        """The seal and what goes into the slot."""
+        if self.key is None:
+            return None, content
+        return sealed(self.key, slots.padded(content), self._about(kind, part))
+
+    def take(self, kind: str, seal: bytes | None, content: bytes, part: str = "") -> bytes:
+        """The content, padded, out of the slot. Raises SealBroken."""
+        if self.key is None and seal is None:
+            return content
+        if self.key is None:
+            raise SealBroken
+        return opened(self.key, seal, content, self._about(kind, part))
+
+    def _about(self, kind: str, part: str) -> bytes:
+        return about(kind, self.gallery, self.person, part)
+
+
+def safe(
+    keys: Mapping[bytes | None, bytes | None], data_key: bytes | None, person: bytes, gallery: str
+) -> Safe:
+    """The safe of a person. Raises PersonGone when their data key is erased."""
+    key = keys[data_key]
+    if data_key is not None and key is None:
+        raise PersonGone
+    return Safe(key, person, gallery)
 
 
 # Galleries.
@@ -73,15 +128,19 @@ def insert_gallery(
     space: str | None = None,
     calibration: str | None = None,
     metadata: str,
+    retention_days: int | None = None,
+    requires_consent: bool = False,
     revision: int,
     now: float,
 ) -> None:
     """Makes an empty gallery; what came before `revision` is not in its change log."""
+    values = (name, space, calibration, metadata, retention_days, requires_consent)
     db.execute(
         "INSERT INTO galleries"
-        " (name, space, calibration, metadata, persons, faces, revision, trimmed, created)"
-        " VALUES (?, ?, ?, ?, 0, 0, ?, ?, ?)",
-        (name, space, calibration, metadata, revision, revision, now),
+        " (name, space, calibration, metadata, retention_days, requires_consent,"
+        " persons, faces, revision, trimmed, created)"
+        " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)",
+        (*values, revision, revision, now),
     )
 
 
@@ -97,11 +156,9 @@ def galleries(db: Transaction, after: int, limit: int) -> list[tuple[int, Galler
     return [(number, _gallery_record(row)) for number, *row in db.execute(page, (after, limit))]
 
 
-def update_gallery(
-    db: Transaction, number: int, *, calibration: str | Keep | None, metadata: str | Keep
-) -> None:
-    """Replaces what is given."""
-    for column, value in (("calibration", calibration), ("metadata", metadata)):
+def update_gallery(db: Transaction, number: int, **columns: Keep | str | int | None) -> None:
+    """Replaces what is given, by the column's name."""
+    for column, value in columns.items():
         if value is not KEEP:
             db.execute(f"UPDATE galleries SET {column} = ? WHERE number = ?", (value, number))
 
@@ -116,6 +173,7 @@ def pin_space(db: Transaction, gallery: Standing, space: str) -> None:
 
 def erase_gallery(db: Transaction, number: int) -> None:
     """Deletes the gallery and all in it."""
+    _data_keys_fall_due(db, "gallery", number)
     for table in ("faces", "answers", "persons"):
         slots.erase(db, f"SELECT slot FROM {table} WHERE gallery = ?", number)
     for table in ("faces", "answers", "persons", "changes"):
@@ -149,61 +207,106 @@ def insert_person(
     gallery: Standing,
     person_id: str,
     *,
+    data_key: tuple[bytes, bytes] | None,
     name: str | None,
     metadata: str,
+    consent: Consent | None,
     now: float,
 ) -> int:
-    """Makes a person; their number."""
-    slot = slots.fill(db, _person_text(person_id, name, metadata))
-    values = (gallery.number, _hash(person_id), slot, now, now)
+    """Makes a person; their number. data_key: its id and the key, None where nothing is sealed."""
+    key_id, key = data_key or (None, None)
+    theirs = Safe(key, _hash(person_id), gallery.name)
+    seal, content = theirs.put("person", _person_text(person_id, name, consent, metadata))
+    slot = slots.fill(db, content)
     inserted = db.execute(
-        "INSERT INTO persons (gallery, id_hash, slot, created, updated) VALUES (?, ?, ?, ?, ?)",
-        values,
+        "INSERT INTO persons (gallery, id_hash, slot, created, updated, data_key, seal)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (gallery.number, theirs.person, slot, now, now, key_id, seal),
     )
     assert inserted.lastrowid is not None
     return inserted.lastrowid
 
 
 def update_person(
-    db: Transaction, number: int, *, name: str | Keep | None, metadata: str | Keep, now: float
+    db: Transaction,
+    keys: KeysOf,
+    number: int,
+    *,
+    name: str | Keep | None,
+    metadata: str | Keep,
+    consent: Consent | Keep | None,
+    now: float,
 ) -> None:
-    """Replaces what is given, and notes that the person or their faces changed."""
-    if not (name is KEEP and metadata is KEEP):
-        found = "SELECT slot, content FROM persons JOIN slots USING (slot) WHERE number = ?"
-        slot, content = db.execute(found, (number,)).fetchone()
-        person_id, old_name = person_named(content)
-        new_name = old_name if name is KEEP else name
-        new_metadata = _metadata_text(content) if metadata is KEEP else metadata
-        slot = slots.refill(db, slot, _person_text(person_id, new_name, new_metadata))
-        db.execute("UPDATE persons SET slot = ? WHERE number = ?", (slot, number))
+    """Replaces what is given, and notes that the person changed."""
+    if not (name is KEEP and metadata is KEEP and consent is KEEP):
+        found = (
+            f"SELECT slot, {_SAFE}, persons.seal, content FROM persons JOIN slots USING (slot)"
+            " JOIN galleries ON galleries.number = persons.gallery WHERE persons.number = ?"
+        )
+        slot, data_key, *of, seal, content = db.execute(found, (number,)).fetchone()
+        theirs = safe(keys([data_key]), data_key, *of)
+        person_id, old_name, old_consent, old_metadata = _read_person(theirs, seal, content)
+        text = _person_text(
+            person_id,
+            old_name if name is KEEP else name,
+            old_consent if consent is KEEP else consent,
+            old_metadata if metadata is KEEP else metadata,
+        )
+        seal, content = theirs.put("person", text)
+        slot = slots.refill(db, slot, content)
+        moved = "UPDATE persons SET slot = ?, seal = ? WHERE number = ?"
+        db.execute(moved, (slot, seal, number))
+    touch_person(db, number, now=now)
+
+
+def touch_person(db: Transaction, number: int, *, now: float) -> None:
+    """Notes that the person or their faces changed."""
     db.execute("UPDATE persons SET updated = ? WHERE number = ?", (now, number))
 
 
-def person(db: Transaction, number: int) -> PersonRecord:
+def person(db: Transaction, keys: KeysOf, number: int) -> PersonRecord:
     """The person of this number."""
-    row = db.execute(f"SELECT {_PERSON} WHERE number = ?", (number,)).fetchone()
-    return _person_record(row)
+    row = db.execute(f"SELECT {_PERSON} WHERE persons.number = ?", (number,)).fetchone()
+    return _person_record(keys([row[0]]), row)
 
 
 def persons(
-    db: Transaction, gallery: Standing, after: int, limit: int
+    db: Transaction, keys: KeysOf, gallery: Standing, after: int, limit: int
 ) -> list[tuple[int, PersonRecord]]:
     """At most `limit` persons with greater numbers, with their numbers."""
-    page = f"SELECT number, {_PERSON} WHERE gallery = ? AND number > ? ORDER BY number LIMIT ?"
-    rows = db.execute(page, (gallery.number, after, limit))
-    return [(number, _person_record(row)) for number, *row in rows]
+    page = (
+        f"SELECT persons.number, {_PERSON} WHERE persons.gallery = ? AND persons.number > ?"
+        " ORDER BY persons.number LIMIT ?"
+    )
+    rows = db.execute(page, (gallery.number, after, limit)).fetchall()
+    theirs = keys(row[1] for row in rows)
+    return [(number, _person_record(theirs, row)) for number, *row in rows]
 
 
-def erase_person(db: Transaction, number: int) -> list[int]:
-    """Deletes the person with their faces and what was answered of them; the faces' numbers."""
-    found = db.execute("SELECT number FROM faces WHERE person = ?", (number,))
-    faces = [int(face) for (face,) in found]
+def erase_person(db: Transaction, number: int) -> dict[str, int]:
+    """Deletes the person with their faces and what was answered of them; the faces' numbers by id.
+
+    Their data key falls due.
+    """
+    found = db.execute("SELECT id, number FROM faces WHERE person = ? ORDER BY number", (number,))
+    faces = {str(face_id): int(face) for face_id, face in found}
+    _data_keys_fall_due(db, "number", number)
     for table, column in (("faces", "person"), ("answers", "person"), ("persons", "number")):
         slots.erase(db, f"SELECT slot FROM {table} WHERE {column} = ?", number)
     db.execute("DELETE FROM faces WHERE person = ?", (number,))
     db.execute("UPDATE answers SET slot = NULL, person = NULL WHERE person = ?", (number,))
     db.execute("DELETE FROM persons WHERE number = ?", (number,))
     return faces
+
+
+def safe_of(db: Transaction, keys: KeysOf, number: int) -> Safe:
+    """The safe of the person of this number."""
+    found = (
+        f"SELECT {_SAFE} FROM persons JOIN galleries ON galleries.number = persons.gallery"
+        " WHERE persons.number = ?"
+    )
+    data_key, *of = db.execute(found, (number,)).fetchone()
+    return safe(keys([data_key]), data_key, *of)
 
 
 # Faces.
@@ -215,15 +318,18 @@ def insert_face(
     person: int,
     face_id: str,
     *,
+    theirs: Safe,
     embedding_D: NDArray[np.float32],
     details: str,
     now: float,
 ) -> int:
-    """Makes a face; its number."""
-    slot = slots.fill(db, embedding_D.astype("<f4").tobytes())
-    values = (gallery.number, person, face_id, slot, details, now)
+    """Makes a face; its number. theirs: the person's safe."""
+    seal, content = theirs.put("face", embedding_D.astype("<f4").tobytes(), face_id)
+    slot = slots.fill(db, content)
+    values = (gallery.number, person, face_id, slot, details, now, seal)
     inserted = db.execute(
-        "INSERT INTO faces (gallery, person, id, slot, details, created) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO faces (gallery, person, id, slot, details, created, seal)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         values,
     )
     assert inserted.lastrowid is not None
@@ -260,6 +366,27 @@ def faces(
     return [(number, _face_record(row)) for number, *row in rows]
 
 
+def embeddings(db: Transaction, theirs: Safe, person: int) -> dict[str, NDArray[np.float32]]:
+    """The embeddings of all faces of the person by the faces' ids, oldest first.
+
+    Raises StorageUnavailable.
+    """
+    found = (
+        "SELECT id, seal, content FROM faces JOIN slots USING (slot) WHERE person = ?"
+        " ORDER BY number"
+    )
+    with _broken_told(theirs):
+        return {
+            face_id: embedding(theirs.take("face", seal, content, face_id))
+            for face_id, seal, content in db.execute(found, (person,))
+        }
+
+
+def embedding(content: bytes) -> NDArray[np.float32]:
+    """A face's embedding, (512,), out of its slot."""
+    return np.frombuffer(content, "<f4").astype(np.float32, copy=False)
+
+
 def erase_face(db: Transaction, number: int) -> None:
     """Deletes the face."""
     slots.erase(db, "SELECT slot FROM faces WHERE number = ?", number)
@@ -269,21 +396,25 @@ def erase_face(db: Transaction, number: int) -> None:
 # What was answered under an Idempotency-Key.
 
 
-def answered(db: Transaction, gallery: Standing, idempotency: Idempotency) -> bytes | None:
+def answered(
+    db: Transaction, keys: KeysOf, gallery: Standing, idempotency: Idempotency
+) -> bytes | None:
     """What was answered, None if nothing yet. Raises IdempotencyKeyReused, AnswerErased."""
     found = (
-        "SELECT fingerprint, size, content FROM answers LEFT JOIN slots USING (slot)"
-        " WHERE gallery = ? AND key = ?"
+        "SELECT fingerprint, size, answers.seal, content, answers.person FROM answers"
+        " LEFT JOIN slots USING (slot) WHERE gallery = ? AND key = ?"
     )
     row = db.execute(found, (gallery.number, idempotency.key)).fetchone()
     if row is None:
         return None
-    fingerprint, size, content = row
+    fingerprint, size, seal, content, person = row
     if fingerprint != idempotency.fingerprint:
         raise IdempotencyKeyReused(idempotency.key)
     if content is None:
         raise AnswerErased(idempotency.key)
-    return bytes(content[:size])
+    theirs = safe_of(db, keys, person)
+    with _broken_told(theirs):
+        return bytes(theirs.take("answer", seal, content, idempotency.key)[:size])
 
 
 def keep_answer(
@@ -293,15 +424,17 @@ def keep_answer(
     answer: bytes,
     *,
     person: int,
+    theirs: Safe,
     now: float,
 ) -> None:
     """Keeps what is about to be answered."""
     key, fingerprint = idempotency.key, idempotency.fingerprint
-    slot = slots.fill(db, answer)
+    seal, content = theirs.put("answer", answer, key)
+    slot = slots.fill(db, content)
     db.execute(
-        "INSERT INTO answers (gallery, key, fingerprint, slot, size, person, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (gallery.number, key, fingerprint, slot, len(answer), person, now),
+        "INSERT INTO answers (gallery, key, fingerprint, slot, size, person, created, seal)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (gallery.number, key, fingerprint, slot, len(answer), person, now, seal),
     )
 
 
@@ -312,35 +445,170 @@ def sweep_answers(db: Transaction, before: float) -> None:
     db.execute(f"DELETE FROM answers WHERE rowid IN (SELECT rowid {some})", (before,))
 
 
+# Data keys, retention, the clock.
+
+
+def stands(db: Transaction, data_key: bytes) -> bool:
+    """Whether there is a person with this data key."""
+    found = db.execute("SELECT 1 FROM persons WHERE data_key = ?", (data_key,))
+    return found.fetchone() is not None
+
+
+def data_keys(db: Transaction) -> dict[bytes, tuple[int, int]]:
+    """The data keys of all persons by id: the numbers of gallery and person."""
+    found = "SELECT data_key, gallery, number FROM persons WHERE data_key IS NOT NULL"
+    return {data_key: (gallery, number) for data_key, gallery, number in db.execute(found)}
+
+
+def data_keys_due(db: Transaction) -> list[bytes]:
+    """The ids of the data keys whose persons are deleted, and which are to be erased."""
+    return [key_id for (key_id,) in db.execute("SELECT id FROM data_keys_due")]
+
+
+def data_keys_done(db: Transaction, ids: Sequence[bytes]) -> None:
+    """Notes that these are erased."""
+    db.executemany("DELETE FROM data_keys_due WHERE id = ?", [(key_id,) for key_id in ids])
+
+
+def unsealed(db: Transaction, limit: int) -> list[int]:
+    """The numbers of at most `limit` persons who are not sealed."""
+    some = "SELECT number FROM persons WHERE data_key IS NULL LIMIT ?"
+    return [number for (number,) in db.execute(some, (limit,))]
+
+
+def seal_person(db: Transaction, number: int, data_key: tuple[bytes, bytes]) -> None:
+    """Seals all that the person has, where it lies: a slot keeps its size and place."""
+    found = (
+        "SELECT id_hash, name, slot FROM persons JOIN galleries"
+        " ON galleries.number = persons.gallery WHERE persons.number = ?"
+    )
+    id_hash, gallery, slot = db.execute(found, (number,)).fetchone()
+    theirs = Safe(data_key[1], id_hash, gallery)
+    seal = _seal_slot(db, theirs, slot, "person", "")
+    values = (data_key[0], seal, number)
+    db.execute("UPDATE persons SET data_key = ?, seal = ? WHERE number = ?", values)
+    for table, kind, part in (("faces", "face", "id"), ("answers", "answer", "key")):
+        rows = db.execute(
+            f"SELECT slot, {part} FROM {table} WHERE person = ? AND slot IS NOT NULL", (number,)
+        )
+        for slot, name in rows.fetchall():
+            seal = _seal_slot(db, theirs, slot, kind, name)
+            db.execute(f"UPDATE {table} SET seal = ? WHERE slot = ?", (seal, slot))
+
+
+def find_expired(db: Transaction, now: float) -> tuple[int, Standing] | None:
+    """The number of somebody whom their gallery keeps no longer, and how it stands."""
+    found = (
+        "SELECT persons.number, galleries.name FROM galleries"
+        " JOIN persons ON persons.gallery = galleries.number"
+        f" AND persons.updated < ? - retention_days * {DAY_S}"
+        " WHERE retention_days IS NOT NULL LIMIT 1"
+    )
+    row = db.execute(found, (now,)).fetchone()
+    return row and (int(row[0]), standing(db, row[1]))
+
+
+def note_clock(db: Transaction, now: float, least_pause_s: float) -> float | None:
+    """Notes what the clock says; how long it is not trusted yet, 0 when it is.
+
+    None when it was noted less than least_pause_s ago. The clock is trusted when for a day each
+    note was within a day of the one before: one that was set wrong shows as a leap.
+    """
+    row = db.execute("SELECT clock_seen, clock_trusted_from FROM house").fetchone()
+    seen, trusted_from = row
+    if seen is not None and 0 <= now - seen < least_pause_s:
+        return None
+    if seen is None or abs(now - seen) > DAY_S:
+        trusted_from = now + DAY_S
+    db.execute("UPDATE house SET clock_seen = ?, clock_trusted_from = ?", (now, trusted_from))
+    return max(0.0, float(trusted_from) - now)
+
+
+def _data_keys_fall_due(db: Transaction, column: str, value: int) -> None:
+    theirs = f"SELECT data_key FROM persons WHERE {column} = ? AND data_key IS NOT NULL"
+    db.execute(f"INSERT OR IGNORE INTO data_keys_due {theirs}", (value,))
+
+
+def _seal_slot(db: Transaction, theirs: Safe, slot: int, kind: str, part: str) -> bytes | None:
+    """Seals a slot's content in its place; the seal."""
+    (clear,) = db.execute("SELECT content FROM slots WHERE slot = ?", (slot,)).fetchone()
+    seal, content = theirs.put(kind, clear, part)
+    db.execute("UPDATE slots SET content = ? WHERE slot = ?", (content, slot))
+    return seal
+
+
 def _hash(person_id: str) -> bytes:
     return hashlib.blake2b(person_id.encode(), digest_size=16).digest()
 
 
-def _person_text(person_id: str, name: str | None, metadata: str) -> bytes:
-    return (json.dumps([person_id, name], ensure_ascii=False) + "\n" + metadata).encode()
+def _person_text(person_id: str, name: str | None, consent: Consent | None, metadata: str) -> bytes:
+    told = consent and [consent.basis, consent.time.isoformat(), consent.reference]
+    return (json.dumps([person_id, name, told], ensure_ascii=False) + "\n" + metadata).encode()
 
 
-def person_named(content: bytes) -> tuple[str, str | None]:
-    """A person's id and name, out of their slot."""
-    person_id, name = json.loads(content[: content.index(b"\n")])
+def person_named(theirs: Safe, seal: bytes | None, content: bytes) -> tuple[str, str | None]:
+    """A person's id and name, out of their slot. Raises StorageUnavailable."""
+    person_id, name, _, _ = _read_person(theirs, seal, content)
     return person_id, name
 
 
-def _metadata_text(content: bytes) -> str:
-    return content[content.index(b"\n") + 1 :].rstrip(b"\0").decode()
+def _read_person(
+    theirs: Safe, seal: bytes | None, content: bytes
+) -> tuple[str, str | None, Consent | None, str]:
+    """A person's id, name, consent and the text of their metadata, out of their slot."""
+    with _broken_told(theirs):
+        text = theirs.take("person", seal, content)
+    first, _, metadata = text.rstrip(b"\0").partition(b"\n")
+    person_id, name, *more = json.loads(first)  # before consents there were two
+    told = more[0] if more else None
+    consent = told and Consent(told[0], datetime.fromisoformat(told[1]), told[2])
+    return person_id, name, consent or None, metadata.decode()
+
+
+@contextlib.contextmanager
+def _broken_told(theirs: Safe) -> Iterator[None]:
+    """A seal that is broken becomes StorageUnavailable, which names the row by its hash."""
+    try:
+        yield
+    except SealBroken as error:
+        reason = (
+            f"a person of gallery {theirs.gallery!r} does not open"
+            f" (id_hash {theirs.person.hex()}): the row was changed or moved by another program"
+        )
+        raise StorageUnavailable(reason) from error
 
 
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
-    name, space, calibration, metadata, persons, faces, revision, created = row
+    *_, created, retention_days, requires_consent = row
+    name, space, calibration, metadata, persons, faces, revision = row[:7]
     return GalleryRecord(
-        name, space, calibration, _read(metadata), persons, faces, revision, _time(created)
+        name,
+        space,
+        calibration,
+        _read(metadata),
+        persons,
+        faces,
+        revision,
+        _time(created),
+        retention_days,
+        bool(requires_consent),
     )
 
 
-def _person_record(row: Sequence[Any]) -> PersonRecord:
-    content, faces, created, updated = row
-    metadata = _read(_metadata_text(content))
-    return PersonRecord(*person_named(content), metadata, faces, _time(created), _time(updated))
+def _person_record(keys: Mapping[bytes | None, bytes | None], row: Sequence[Any]) -> PersonRecord:
+    data_key, id_hash, gallery, seal, content, faces, created, updated, retention_days = row
+    theirs = safe(keys, data_key, id_hash, gallery)
+    person_id, name, consent, metadata = _read_person(theirs, seal, content)
+    return PersonRecord(
+        person_id,
+        name,
+        _read(metadata),
+        faces,
+        _time(created),
+        _time(updated),
+        consent,
+        None if retention_days is None else _time(updated) + timedelta(days=retention_days),
+    )
 
 
 def _face_record(row: Sequence[Any]) -> FaceRecord:

@@ -17,7 +17,7 @@ from tests.api.wire import problem, slug
 from tests.conftest import ready_client
 from tests.drawn import drawn_photo
 
-STOPS_THE_START = {errors.ArtefactError, errors.SettingsError}
+STOPS_THE_START = {errors.ArtefactError, errors.SettingsError, errors.TemplateKeysRefused}
 RESERVED = {"type", "title", "status", "detail", "request_id"}
 EXAMPLES: dict[Any, Any] = {str: "text", int: 3, float: 0.5, list: [], Any: None}
 FAILED = {"component": "sharpness", "value": 3.5, "limit": 16, "reason": "sharpness-too-low"}

@@ -51,6 +51,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "faiss": ("gallery/index.py",),
     "sqlite3": ("gallery/sqlite.py",),
     "psycopg": ("gallery/postgres.py",),
+    "cryptography": ("gallery/sealed.py",),
     "prometheus_client": ("observe/metrics.py", "observe/exposition.py"),
     "structlog": ("observe/logs.py",),
     "opentelemetry": ("observe/spans.py",),

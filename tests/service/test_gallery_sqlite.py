@@ -31,6 +31,7 @@ from tests.service.gallery_contract import (
     search,
     units,
 )
+from tests.service.old_store import write_old_store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -223,23 +224,25 @@ def test_a_file_of_a_newer_schema_stops_the_opening(folder: Path) -> None:
         open_gallery(folder)
 
 
+@pytest.mark.parametrize("version", range(1, len(SCHEMA)))
 def test_a_file_of_an_older_schema_goes_on_with_all_that_it_holds(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, version: int
 ) -> None:
     a, b = units(2, 14)
-    with monkeypatch.context() as before_calibrations:
-        before_calibrations.setattr(sqlite, "SCHEMA", SCHEMA[:1])
-        old = open_gallery(folder)
-        enroll(old, "ada", a, metadata={"n": 1})
-        old.close()
+    write_old_store(folder, version, a)
     for _ in range(2):  # the second time there is nothing to bring up
         gallery = open_gallery(folder)
-        assert [c.person_id for c in search(gallery, a)[0]] == ["ada"]
+        assert [(c.person_id, c.name) for c in search(gallery, a)[0]] == [("ada", "Ada")]
         record = gallery.get_gallery("default")
         assert (record.space, record.calibration, record.faces) == (SPACE, None, 1)
+        assert (record.retention_days, record.requires_consent) == (None, False)
+        person = gallery.get_person("default", "ada")
+        assert (person.metadata, person.consent, person.expires) == ({"n": 1}, None, None)
+        assert gallery.answered("default", Idempotency("key", "print")) == b"as it was answered"
         gallery.close()
     gallery = open_gallery(folder)
     assert gallery.update_gallery("default", calibration="staff").calibration == "staff"
+    assert gallery.update_person("default", "ada", name="Ada L.").metadata == {"n": 1}
     enroll(gallery, "bob", b)
     assert gallery.persons_in("default") == 2
     gallery.close()
