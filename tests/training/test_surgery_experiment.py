@@ -183,7 +183,7 @@ def test_one_command_does_what_is_missing_and_writes_the_page(monkeypatch, tmp_p
     words = ["python -m training", "surgery", "--seeds", "1", "--epochs", "1", "--threads", "1"]
     monkeypatch.setattr(sys, "argv", [*words, "--runs", str(tmp_path)])
     main()
-    assert "run 1 of 1: ResNet50, seed 1" in capsys.readouterr().out
+    assert "run 1 of 1: resnet50-closed-1" in capsys.readouterr().out
     page = tmp_path / "surgery" / "epochs-1" / "surgery.md"
     assert "1 of 3 runs are finished" in page.read_text()
     page.unlink()

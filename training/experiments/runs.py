@@ -5,17 +5,19 @@ what was done another way is never taken for the same.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from training.checkpoint import write
 from training.loop import Run, train
 from training.report import read_log
 
 FIGURES = "figures.json"
+
+Arm = TypeVar("Arm")
 
 
 def run_once(
@@ -40,6 +42,38 @@ def run_once(
     found = {"recipe": asked, **cost(folder, run.recipe.batch), **measure(run, folder)}
     write(kept, lambda part: part.write_text(json.dumps(found) + "\n"))
     return found
+
+
+def complete(
+    arms: Sequence[Arm],
+    seeds: int,
+    folder: Path,
+    *,
+    name_of: Callable[[Arm, int], str],
+    begin: Callable[[], Callable[[Arm, int], Any]],
+    page: Callable[[list[dict[str, Any]]], None],
+    train_none: bool = False,
+) -> None:
+    """Every arm's run with seeds 1 to `seeds` that is not finished below `folder`, and the page of
+    those finished, written after each.
+
+    The seeds come one after the other, so that what is finished can always be compared. name_of: a
+    run's folder. begin: reads what runs learn from, and gives what runs an arm with a seed; not
+    called where nothing is left to do, nor with train_none, which writes the page alone."""
+    left = [
+        (arm, seed)
+        for seed in range(1, seeds + 1)
+        for arm in arms
+        if not (folder / name_of(arm, seed) / FIGURES).exists()
+    ]
+    if train_none or not left:
+        page(gather(folder))
+        return
+    run = begin()
+    for place, (arm, seed) in enumerate(left, 1):
+        print(f"run {place} of {len(left)}: {name_of(arm, seed)}", flush=True)
+        run(arm, seed)
+        page(gather(folder))
 
 
 def gather(folder: Path) -> list[dict[str, Any]]:

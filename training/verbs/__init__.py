@@ -5,9 +5,11 @@ as a parent, and sets `call` to the function that takes the parsed arguments. A 
 OSError of it is the user's to read: it ends the command with its text.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ import torch
 from training.recipes import DataAbsent
 
 Verbs = Any  # argparse gives the type of its subparsers no public name
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @contextmanager
@@ -35,3 +38,27 @@ def running(threads: int) -> Iterator[None]:
         raise SystemExit(130) from stopped
     finally:
         torch.set_flush_denormal(False)
+
+
+def plan(verb: argparse.ArgumentParser, page: str, *, seeds: int, **size: int) -> None:
+    """The arguments of an experiment: how many seeds, how long a run (`steps` or `epochs`, by its
+    name), its page below docs."""
+    [(name, usual)] = size.items()
+    verb.add_argument("--seeds", type=int, default=seeds, help=f"{seeds} unless given")
+    verb.add_argument(f"--{name}", type=int, default=usual, help=f"a run's; {usual} unless given")
+    verb.add_argument("--page", action="store_true", help="write the page alone; train nothing")
+    verb.add_argument(
+        "--out",
+        type=Path,
+        help=f"docs/{page}, unless --{name} is another or --seeds are fewer",
+    )
+    verb.set_defaults(whole=(page, seeds, name, usual))
+
+
+def places_of(a: argparse.Namespace, experiment: str) -> tuple[Path, Path]:
+    """The folder of the experiment's runs and its page, of what `plan` took."""
+    page, seeds, name, usual = a.whole
+    size = getattr(a, name)
+    folder = a.runs / experiment / f"{name}-{size}"
+    whole = size == usual and a.seeds >= seeds
+    return folder, a.out or (DOCS / page if whole else folder / page)

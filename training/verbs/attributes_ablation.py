@@ -1,16 +1,13 @@
 """python -m training attributes-ablation: MZTS's arms with every seed, and their page."""
 
 import argparse
-from pathlib import Path
+from collections.abc import Callable
 
 from training.experiments.attributes import ARMS, STEPS, name_of, read_data, run_arm
 from training.experiments.attributes_page import write_page
-from training.experiments.runs import FIGURES, gather
+from training.experiments.runs import complete
 from training.machine import this_machine
-from training.verbs import Verbs, running
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "attributes.md"
-SEEDS = 3
+from training.verbs import Verbs, places_of, plan, running
 
 
 def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
@@ -20,33 +17,23 @@ def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
         help="MZTS's zones and self-distillation compared; goes on where it stopped",
     )
     verb.set_defaults(call=run)
-    verb.add_argument("--seeds", type=int, default=SEEDS, help=f"{SEEDS} unless given")
-    verb.add_argument("--steps", type=int, default=STEPS, help=f"of each run; {STEPS} unless given")
-    verb.add_argument("--page", action="store_true", help="write the page alone; train nothing")
-    verb.add_argument(
-        "--out",
-        type=Path,
-        help="docs/attributes.md, unless --steps is another or --seeds are fewer",
-    )
+    plan(verb, "attributes.md", seeds=3, steps=STEPS)
 
 
 def run(a: argparse.Namespace) -> None:
-    """The seeds one after the other, so that what is finished can always be compared."""
-    folder = a.runs / "attributes-ablation" / f"steps-{a.steps}"
-    whole = a.steps == STEPS and a.seeds >= SEEDS
-    page = a.out or (PAGE if whole else folder / PAGE.name)
-    to_do = [
-        (arm, seed)
-        for seed in range(1, a.seeds + 1)
-        for arm in ARMS
-        if not (folder / name_of(arm, seed) / FIGURES).exists()
-    ]
-    if a.page or not to_do:
-        write_page(gather(folder), a.seeds, page)
-        return
-    with running(a.threads):
+    folder, page = places_of(a, "attributes-ablation")
+
+    def begin() -> Callable[[str, int], None]:
         data, machine = read_data(a.data), this_machine("cpu")
-        for done, (arm, seed) in enumerate(to_do, 1):
-            print(f"run {done} of {len(to_do)}: {name_of(arm, seed)}", flush=True)
-            run_arm(arm, seed, a.steps, data, folder, machine)
-            write_page(gather(folder), a.seeds, page)
+        return lambda arm, seed: run_arm(arm, seed, a.steps, data, folder, machine)
+
+    with running(a.threads):
+        complete(
+            ARMS,
+            a.seeds,
+            folder,
+            name_of=name_of,
+            begin=begin,
+            page=lambda found: write_page(found, a.seeds, page),
+            train_none=a.page,
+        )

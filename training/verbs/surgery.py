@@ -1,11 +1,12 @@
 """python -m training surgery: HSANet's experiment, every network with every seed, and its page."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 
-from training.experiments.runs import FIGURES, gather
+from training.experiments.runs import complete
 from training.experiments.surgery import (
     EPOCHS,
     NETWORKS,
@@ -16,9 +17,7 @@ from training.experiments.surgery import (
 )
 from training.experiments.surgery_page import write_page
 from training.machine import this_machine
-from training.verbs import Verbs, running
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "surgery.md"
+from training.verbs import Verbs, places_of, plan, running
 
 
 def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
@@ -26,10 +25,7 @@ def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
         "surgery", parents=[places], help="people after micro-surgery, by HSANet and ResNet-50"
     )
     verb.set_defaults(call=run)
-    verb.add_argument("--seeds", type=int, default=3)
-    verb.add_argument("--epochs", type=int, default=EPOCHS, help=f"{EPOCHS} unless given")
-    verb.add_argument("--page", action="store_true", help="write the page alone; train nothing")
-    verb.add_argument("--out", type=Path, help="docs/surgery.md, unless --epochs is another")
+    plan(verb, "surgery.md", seeds=3, epochs=EPOCHS)
     verb.add_argument(
         "--sheet",
         type=Path,
@@ -39,24 +35,22 @@ def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
 
 
 def run(a: argparse.Namespace) -> None:
-    """The seeds one after the other, so that what is finished can always be compared."""
-    folder = a.runs / "surgery" / f"epochs-{a.epochs}"
-    page = a.out or (PAGE if a.epochs == EPOCHS else folder / PAGE.name)
-    to_do = [
-        (network, seed)
-        for seed in range(1, a.seeds + 1)
-        for network in NETWORKS
-        if not (folder / recipe_of_network(network, seed).name / FIGURES).exists()
-    ]
+    folder, page = places_of(a, "surgery")
+
+    def begin() -> Callable[[str, int], None]:
+        people, machine = read_people(a.data, a.runs / "cache"), this_machine("cpu", step="plain")
+        return lambda network, seed: run_network(network, seed, a.epochs, people, folder, machine)
+
     with running(a.threads):
         if a.sheet:
             cv2.imwrite(str(a.sheet), sheet(read_people(a.data, a.runs / "cache"))[:, :, ::-1])
             return
-        if a.page or not to_do:
-            write_page(gather(folder), a.seeds, page)
-            return
-        people, machine = read_people(a.data, a.runs / "cache"), this_machine("cpu", step="plain")
-        for done, (network, seed) in enumerate(to_do, 1):
-            print(f"run {done} of {len(to_do)}: {network}, seed {seed}", flush=True)
-            run_network(network, seed, a.epochs, people, folder, machine)
-            write_page(gather(folder), a.seeds, page)
+        complete(
+            tuple(NETWORKS),
+            a.seeds,
+            folder,
+            name_of=lambda network, seed: recipe_of_network(network, seed).name,
+            begin=begin,
+            page=lambda found: write_page(found, a.seeds, page),
+            train_none=a.page,
+        )
