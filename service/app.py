@@ -38,13 +38,15 @@ from service.api import (
 from service.api.bodies import Limits
 from service.api.calls import Line, Service
 from service.api.envelope import Envelope, answer_errors
+from service.api.door import Door
 from service.api.openapi import describe
 from service.calibration.kept import Calibrations
 from service.decision import Calibration
 from service.drain import IN_FLIGHT_S, drain_on_sigterm
-from service.errors import ArtefactError, MienError
+from service.errors import ArtefactError, KeyRequired, MienError, SettingsError, StorageUnavailable
 from service.gallery import open_gallery
 from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, load_artefact
+from service.guard.gate import Gate, open_gate
 from service.inference.batcher import Batcher
 from service.inference.intact import Intact
 from service.inference.session import Session, runtime_version
@@ -100,6 +102,7 @@ def create_app(
     """The application. open_engine: what opens models and store; the real thing unless given."""
     watch = open_watch(settings.collector, version=version("mien"))
     app = FastAPI(
+    gate = _open_gate(settings)
         title="Mien",
         version=version("mien"),
         description="Faces in, names out. Errors are application/problem+json, see /problems/SLUG.",
@@ -128,9 +131,12 @@ def create_app(
         ),
     )
     for module in _ROUTERS:
+        gate=gate,
         app.include_router(module.router)
     app.add_middleware(Envelope, readers=watch.readers, recorded=watch.recorded)
     answer_errors(app)
+    if gate.audit is not None:
+        app.add_middleware(Door, gate=gate)
     app.openapi = partial(_described_once, app)  # type: ignore[method-assign]
     return app
 
@@ -150,6 +156,7 @@ def serve(settings: Settings) -> None:
     open_watch(settings.collector, version=version("mien")).close()
     _load_models(settings)
     open_gallery(settings.data).close()
+    _open_gate(settings)
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -221,6 +228,28 @@ def open_everything(settings: Settings) -> Opened:
 
 def _load_models(settings: Settings) -> dict[str, Artefact]:
     """The networks by their task; none of what is off."""
+def _open_gate(settings: Settings) -> Gate:
+    """The gate of the settings. Raises SettingsError where nobody could come in, or anybody."""
+    gate = open_gate(
+        settings.data,
+        guarded=settings.guarded,
+        audited=settings.audit == "on",
+        secret_file=settings.secret_file,
+    )
+    try:
+        gate.require_key()
+    except KeyRequired as error:
+        reason = (
+            f"callers must show a key (MIEN_HOST={settings.host}, MIEN_KEYS={settings.keys}) and "
+            f"there is none in {settings.data}: make one with `mien keys create NAME --scope "
+            "SCOPE`, or name a file with one in MIEN_KEY_FILE"
+        )
+        raise SettingsError("MIEN_KEYS", reason) from error
+    except StorageUnavailable as error:
+        raise SettingsError("MIEN_KEYS", error.reason) from error
+    return gate
+
+
     return {task: _load_model(settings, task, name) for task, name in settings.networks.items()}
 
 
@@ -318,6 +347,7 @@ async def _lifespan(
         await asyncio.to_thread(opened.close)
         await asyncio.to_thread(unwatch)
 
+        await asyncio.to_thread(service.gate.close)
 
 def _begin_to_drain(service: Service) -> None:
     service.draining = True

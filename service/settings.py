@@ -1,5 +1,6 @@
 """Every setting, read from the environment here and nowhere else; docs/settings.md has them."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ PREFIX: Final = "MIEN_"
 OFF: Final = "off"  # in the place of a network's name: none is loaded
 # Where prometheus_client, by its own rule, keeps the counts of processes that are shown as one.
 _METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+_CLIENT_KEY: Final = PREFIX + "KEY"
 MIB: Final = 1024 * 1024
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
 
@@ -29,6 +31,10 @@ class Settings(BaseSettings):
     data: Path = Path("mien-data")
     log: Literal["auto", "json", "console"] = "auto"
     otlp_endpoint: str = Field(OFF, pattern=rf"^({OFF}|https?://\S+)$")
+
+    keys: Literal["auto", "required", "off"] = "auto"
+    key_file: str = Field(OFF, min_length=1)
+    audit: Literal["auto", "on"] = "auto"
 
     models: Path = SHIPPED_MODELS
     detection: str = Field("mtcnn", pattern=r"^[\w.-]+$")
@@ -53,6 +59,34 @@ class Settings(BaseSettings):
         features = {"expression": self.expression, "attributes": self.attributes}
         on = {task: name for task, name in features.items() if name != OFF}
         return {"detection": self.detection, "recognition": self.recognition, **on}
+
+    @property
+    def guarded(self) -> bool:
+        """Whether callers must show a key. Raises SettingsError where nobody would have to."""
+        if self.keys == "off" and not self.on_loopback:
+            reason = (
+                f"off, with MIEN_HOST={self.host}, would serve faces to whoever reaches this "
+                "machine; make a key (`mien keys create`) and leave it out, or listen on 127.0.0.1"
+            )
+            raise SettingsError("MIEN_KEYS", reason)
+        return self.keys == "required" or not self.on_loopback
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether this machine alone can reach the service."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def secret_file(self) -> Path | None:
+        """The file with the secret of one more key; None: there is none."""
+        return None if self.key_file == OFF else Path(self.key_file)
+
+    def unguarded(self) -> "Settings":
+        """The settings for an application inside this process, which nobody else can reach."""
+        return self.model_copy(update={"host": "127.0.0.1", "keys": "off"})
 
     @property
     def calibrations(self) -> Path:
@@ -116,7 +150,12 @@ def metrics_folder() -> Path | None:
     return None if folder is None else Path(folder)
 
 
+def client_key() -> str | None:
+    """The key that the commands show to a server: MIEN_KEY, which is no setting of a server."""
+    return os.environ.get(_CLIENT_KEY) or None
+
+
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Variables that look like settings but are none: most often a slip of the pen."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {_CLIENT_KEY}
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)

@@ -19,6 +19,7 @@ from service.api.fields import F
 from service.api.uploads import Call, Form, read_call
 from service.drain import DRAINING
 from service.errors import NotReady, QueueFull
+from service.guard.gate import Gate
 from service.inference.artefact import Artefact
 from service.look import Engine
 from service.observe.exposition import Exposition
@@ -58,6 +59,7 @@ class Service:
     limits: Limits
     line: Line
     exposition: Exposition
+    gate: Gate
     artefacts: Sequence[Artefact] = ()
     engine: Engine | None = None
     intact: Callable[[], list[str]] = list

@@ -22,6 +22,7 @@ from service.api.fields import Fields
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.problems import problem_of
 from service.api.uploads import Call, Form, fingerprint_parts, read_call
+from service.api.visit import note
 from service.errors import FieldInvalid
 from service.gallery.contract import DEFAULT_GALLERY, Enrolment, Idempotency
 from service.look import Engine
@@ -73,6 +74,7 @@ async def enroll(request: Request) -> Response:
         call = await read_call(request, FORM, service.limits)
         work = _enroll(engine, call, request, begin_stages(request))
         body, replayed = await while_connected(request, work)
+        note(request, replayed=replayed)
     headers = {REPLAY: "true"} if replayed else {}
     return Response(body, 201, headers, "application/json")
 
@@ -83,6 +85,7 @@ async def _enroll(
     fields = call.fields
 
     def answer(enrolment: Enrolment, enrolled: Enrolled) -> bytes:
+        note(request, person_id=enrolment.person.id, face_ids=list(enrolment.faces))
         return json_bytes(closed(_answer(engine, enrolment, enrolled), request, stages))
 
     order = EnrolOrder(

@@ -70,7 +70,8 @@ class Envelope:
                 detail = "something went wrong here; nothing is known to be wrong with the call"
                 await kind_response(INTERNAL, detail, request)(scope, receive, send_marked)
         finally:
-            record.route = _template(scope)
+            if record.route == UNKNOWN_ROUTE:
+                record.route = _template(scope)
             record.end()
             for read in self._readers:
                 read(record)

@@ -1,6 +1,8 @@
 """/galleries: sets of people that are searched together."""
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -12,9 +14,11 @@ from service.api.calls import engine_of, json_response, service_of
 from service.api.fields import Fields, NoFields, query_of, read_fields
 from service.api.openapi import refuses, takes, takes_query
 from service.api.paths import GalleryName
+from service.api.problems import shown
 from service.api.uploads import Form, read_call
-from service.errors import FieldMissing
-from service.gallery.contract import KEEP, LARGEST_PAGE, GalleryRecord
+from service.api.visit import admit_gallery, galleries_seen
+from service.errors import FieldInvalid, FieldMissing, GalleryUnknown
+from service.gallery.contract import KEEP, LARGEST_PAGE, Galleries, GalleryRecord, Page
 from service.look import Engine
 
 router = APIRouter(tags=["galleries"])
@@ -73,6 +77,7 @@ async def create_gallery(request: Request) -> Response:
     """The new gallery, empty; its first face will pin it to the embedding space of its model."""
     engine = engine_of(request)
     fields = (await read_call(request, NEW, service_of(request).limits)).fields
+    admit_gallery(request, fields.name)
     made = await asyncio.to_thread(_create, engine, fields)
     return await json_response(gallery_of(made), 201)
 
@@ -84,8 +89,11 @@ async def create_gallery(request: Request) -> Response:
     openapi_extra=takes_query(PageFields),
 )
 async def list_galleries(request: Request) -> Response:
-    """A page of all galleries."""
+    """A page of all galleries; a key for single ones has all of its own in one."""
     galleries, asked = engine_of(request).galleries, page_asked(request)
+    if (seen := galleries_seen(request)) is not None:
+        page = await asyncio.to_thread(_page_of_own, galleries, seen, asked)
+        return await json_response(page_of(page, gallery_of))
     page = await asyncio.to_thread(galleries.list_galleries, cursor=asked.cursor, limit=asked.limit)
     return await json_response(page_of(page, gallery_of))
 
@@ -129,6 +137,17 @@ async def delete_gallery(request: Request, gallery: GalleryName) -> Response:
     nothing_asked(request)
     await asyncio.to_thread(engine_of(request).galleries.delete_gallery, gallery)
     return Response(status_code=204)
+
+
+def _page_of_own(store: Galleries, names: Sequence[str], asked: PageFields) -> Page[GalleryRecord]:
+    """Those of the galleries that are there. Raises FieldInvalid for a cursor: no page has one."""
+    if asked.cursor is not None:
+        raise FieldInvalid("cursor", shown(asked.cursor), "left out: the first page has all")
+    found = []
+    for name in names:
+        with contextlib.suppress(GalleryUnknown):
+            found.append(store.get_gallery(name))
+    return Page(found, None)
 
 
 def _create(engine: Engine, fields: NewGallery) -> GalleryRecord:

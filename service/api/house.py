@@ -1,7 +1,7 @@
 """/healthz, /readyz, /metrics, /models, /problems: how the service is and what it serves."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from service.api.answers import own_calibration_of, thresholds_of
 from service.api.calls import Service, engine_of, json_response, service_of
 from service.api.openapi import refuses
 from service.api.problems import OF_SLUG, PROBLEM_UNKNOWN, kind_response
+from service.api.visit import galleries_seen
 from service.decision import operating_points, quantiles
 from service.errors import CalibrationError, MienError, ModelUnknown, NotReady
 from service.gallery.contract import LARGEST_PAGE, GalleryRecord
@@ -87,7 +88,7 @@ async def get_calibration(request: Request, name: str) -> Response:
     engine = engine_of(request)
     if artefact.name != engine.model:
         return await json_response(block)
-    own = await asyncio.to_thread(_own_calibrations, engine)
+    own = await asyncio.to_thread(_own_calibrations, engine, galleries_seen(request))
     thresholds = thresholds_of(engine.calibration)
     return await json_response({**block, "thresholds": thresholds, "calibrations": own})
 
@@ -110,7 +111,8 @@ async def get_problem(request: Request, slug: str) -> Response:
 
 def _reasons(engine: Engine, service: Service) -> list[str]:
     """Why some calls cannot be answered as they should be, a sentence each."""
-    return list(dict.fromkeys([*engine.galleries.check(), *service.intact()]))
+    reasons = [*engine.galleries.check(), *service.intact(), *service.gate.check()]
+    return list(dict.fromkeys(reasons))
 
 
 def _named(request: Request, name: str) -> Artefact:
@@ -120,10 +122,12 @@ def _named(request: Request, name: str) -> Artefact:
     return artefacts[name]
 
 
-def _own_calibrations(engine: Engine) -> list[schemas.OwnCalibration]:
+def _own_calibrations(
+    engine: Engine, seen: Sequence[str] | None
+) -> list[schemas.OwnCalibration]:
     """The user's calibrations that are of the engine's space, or that a gallery of it is bound to,
-    damaged and lost ones with their problem."""
-    bound = _bound_galleries(engine)
+    damaged and lost ones with their problem. seen: the galleries that are told of, None: all."""
+    bound = _bound_galleries(engine, seen)
     answers = []
     for name in sorted({*engine.calibrations.names(), *bound}):
         try:
@@ -136,10 +140,12 @@ def _own_calibrations(engine: Engine) -> list[schemas.OwnCalibration]:
     return answers
 
 
-def _bound_galleries(engine: Engine) -> dict[str, list[str]]:
+def _bound_galleries(engine: Engine, seen: Sequence[str] | None) -> dict[str, list[str]]:
     """The galleries of the engine's space, or of none yet, by the calibration they are bound to."""
     bound: dict[str, list[str]] = {}
     for gallery in _galleries(engine):
+        if seen is not None and gallery.name not in seen:
+            continue
         if gallery.calibration is not None and gallery.space in (None, engine.space):
             bound.setdefault(gallery.calibration, []).append(gallery.name)
     return bound

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from service.api.fields import Fields, properties_of
 from service.api.problems import MEDIA_TYPE, OF_SLUG
+from service.api.rights import OPEN, RIGHTS
 from service.api.schemas import Problem
 from service.api.uploads import JSON, MULTIPART, RAW, Form
 
@@ -63,7 +64,22 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for call in (call for methods in document["paths"].values() for call in methods.values()):
         if "HTTPValidationError" in str(call["responses"].get("422")):
             del call["responses"]["422"]
+    _describe_keys(document)
     return document
+
+
+def _describe_keys(document: dict[str, Any]) -> None:
+    """Says of each call that may ask for a key that it may, and what it answers without."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, methods in document["paths"].items():
+        for method, call in methods.items():
+            if RIGHTS.get(f"{method.upper()} {path}", OPEN).scopes is not None:
+                call["security"] = [{}, {"bearer": []}, {"header": []}]
+                for status, answer in refuses(401, 403, 429, 503).items():
+                    call["responses"].setdefault(str(status), answer)
 
 
 def _query(fields: type[Fields]) -> list[dict[str, Any]]:

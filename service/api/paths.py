@@ -23,12 +23,13 @@ def keep_slashes(scope: MutableMapping[str, Any]) -> None:
         scope["path"] = _SLASH.join(unquote(part) for part in parts)
 
 
-def _with_slashes(value: str) -> str:
+def with_slashes(value: str) -> str:
+    """A part of a path as it was meant."""
     return value.replace(_SLASH, "/")
 
 
 GalleryName = Annotated[str, Path(description="a gallery's name")]
 PersonId = Annotated[
-    str, AfterValidator(_with_slashes), Path(description="a person's id, URL-encoded")
+    str, AfterValidator(with_slashes), Path(description="a person's id, URL-encoded")
 ]
 FaceId = Annotated[str, Path(description="a face's id")]

@@ -15,6 +15,7 @@ from service.api.galleries import PageFields, nothing_asked, page_asked
 from service.api.openapi import refuses, takes, takes_query
 from service.api.paths import FaceId, GalleryName, PersonId
 from service.api.uploads import Form, read_call
+from service.api.visit import note
 from service.errors import FieldInvalid
 from service.gallery.contract import KEEP
 
@@ -65,6 +66,7 @@ async def create_person(request: Request, gallery: GalleryName) -> Response:
     except FieldInvalid as error:
         renamed = "id" if error.field == "person_id" else error.field
         raise dataclasses.replace(error, field=renamed) from error
+    note(request, person_id=made.id)
     return await json_response(person_of(made), 201)
 
 

@@ -39,6 +39,7 @@ from service.api.fields import (
     times_of,
 )
 from service.api.problems import shown
+from service.api.visit import admit_fields
 from service.errors import (
     BodyBroken,
     BodyTooLarge,
@@ -117,6 +118,7 @@ async def _from_json(
             raise BodyBroken("JSON", "it is not an object")
         images = {name: value.pop(name) for name in form.json_images if name in value}
         fields = read_fields(form.fields, [*given, *value.items()], others=form.json_images)
+        admit_fields(request, fields)
         texts = _texts(form, limits, images)
         return Call([_decoded(text, limits) for text in texts], fields)
 
@@ -148,6 +150,7 @@ async def _from_parts(
     images = [part for part in parts if part.name in form.images]
     fields = [_field(form, part) for part in parts if part.name not in form.images]
     typed = read_fields(form.fields, [*given, *fields], others=form.images)
+    admit_fields(request, typed)
     if form.several:
         _require_count(len(images), limits)
         return Call([_received(part, limits) for part in images], typed)
@@ -188,6 +191,7 @@ def _field(form: Form[Any], part: Part) -> Given:
 
 async def _from_raw(request: Request, form: Form[F], limits: Limits, given: list[Given]) -> Call[F]:
     fields = read_fields(form.fields, given)
+    admit_fields(request, fields)
     try:
         data = await read_bytes(request, limits, limits.image_bytes)
     except BodyTooLarge:

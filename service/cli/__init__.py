@@ -1,27 +1,30 @@
-"""The `mien` command: serve; and enroll, identify, verify, analyze, calibrate and models, as a
-client of the API.
+"""The `mien` command: serve; enroll, identify, verify, analyze, calibrate and models, as a client
+of the API; keys and audit, on the data folder itself.
 
-Every command but serve speaks HTTP: to a server (--url), or, without one, to the application run
+The client's commands speak HTTP: to a server (--url), or, without one, to the application run
 inside this process on the local data folder. So one path answers both, and fields, defaults,
 problems and repeats are the API's own: calling recognition here would be a second way of saying
 them, which could come to differ.
 
-Exit status: 0 done; 1 some photographs of an enrolment were refused; 2 it could not be done, and
-stderr says what was wrong.
+A server that asks for a key is shown that of MIEN_KEY.
+
+Exit status: 0 done; 1 some photographs of an enrolment were refused, or an audit log does not
+hold; 2 it could not be done, and stderr says what was wrong.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from service.cli import audit, keys
 from rich.text import Text
 
 from service.cli.analyze import analyze_all, draw_analysis, print_analyses, require_one
 from service.cli.calibrate import calibrate_folder
+from service.cli.plain import complain, err, plain_errors
 from service.cli.door import Place, Refused, Unable, answer_of, bytes_of, open_service, post, shown
 from service.cli.folder import Outcome, enroll_folder, photographs_of
 from service.cli.tables import (
@@ -32,7 +35,6 @@ from service.cli.tables import (
     print_table,
     print_threshold,
 )
-from service.errors import MienError
 from service.settings import Settings, read_settings
 
 app = typer.Typer(
@@ -41,7 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_err: Final = Console(stderr=True, highlight=False)
+app.add_typer(audit.app, name="audit")
+app.add_typer(keys.app, name="keys")
 
 Url = Annotated[
     str | None,
@@ -59,7 +62,7 @@ Threshold = Annotated[float | None, typer.Option(help="The least similarity of a
 @app.command()
 def serve() -> None:
     """Serve until told to stop, as MIEN_HOST, MIEN_PORT, MIEN_WORKERS and the others say."""
-    with _plain_errors():
+    with plain_errors():
         from service.app import serve as run  # here: a client needs no networks
 
         run(read_settings())
@@ -82,12 +85,12 @@ def enroll(
     photographs were refused, and the others are enrolled.
     """
     outcome = Outcome(gallery)
-    with _plain_errors():
+    with plain_errors():
         photographs = list(photographs_of(folder, outcome.skipped))
         if not photographs:
             raise Unable(f"{folder} has no photographs in folders of persons")
         fields = {"gallery": gallery, "face": face, "quality": quality}
-        asyncio.run(enroll_folder(_place(url, data), folder, photographs, fields, outcome, _err))
+        asyncio.run(enroll_folder(_place(url, data), folder, photographs, fields, outcome, err))
     if as_json:
         print_json(vars(outcome))
     else:
@@ -115,7 +118,7 @@ def identify(
         "threshold": threshold,
         "target_fpir": target_fpir,
     }
-    with _plain_errors():
+    with plain_errors():
         place = _place(url, data)
         _require_data(place, "enrol somebody")
         found = asyncio.run(_identify_all(place, images, fields))
@@ -155,7 +158,7 @@ def verify(
             images = [("image_a", bytes_of(a)), ("image_b", bytes_of(b))]
             return answer_of(await post(client, "/verify", fields, images))
 
-    with _plain_errors():
+    with plain_errors():
         place: Place = _place(url, data)
         if calibration is None and isinstance(place, Settings):
             place = None  # nothing of the data folder is asked
@@ -193,7 +196,7 @@ def analyze(
     A picture of --draw has the table's numbers. A name in letters that cannot be drawn is left out
     of it, and told on stderr.
     """
-    with _plain_errors():
+    with plain_errors():
         if draw is not None:
             require_one(images, draw)
         place: Place = _place(url, data)
@@ -203,7 +206,7 @@ def analyze(
         found = asyncio.run(analyze_all(place, images, features, {"gallery": gallery}))
         unnamed = draw_analysis(images[0], found[0]["answer"], draw) if draw else []
     for name in unnamed:
-        _complain(f"its letters cannot be drawn: {name}")
+        complain(f"its letters cannot be drawn: {name}")
     if as_json:
         print_json(found)
     else:
@@ -234,9 +237,9 @@ def calibrate(
     or look as if they lay in the wrong folder, are listed; nothing of them is written.
     """
     given = {"recognition": model, "data": data}
-    with _plain_errors():
+    with plain_errors():
         settings = read_settings(workers=1, **{k: v for k, v in given.items() if v is not None})
-        report = calibrate_folder(settings, folder, name, _err)
+        report = calibrate_folder(settings, folder, name, err)
     if as_json:
         print_json(vars(report))
     else:
@@ -251,7 +254,7 @@ def models(url: Url = None, as_json: AsJson = False) -> None:
         async with open_service(url) as client:
             return answer_of(await client.get("/models"))
 
-    with _plain_errors():
+    with plain_errors():
         items = asyncio.run(ask())["items"]
     if as_json:
         print_json(items)
@@ -286,7 +289,7 @@ def _end_with(found: Sequence[dict[str, Any]]) -> None:
     """Names the photographs that had problems of their own; ends with status 2 where any had."""
     failed = [entry for entry in found if entry["problem"]]
     for entry in failed:
-        _complain(f"{entry['file']}: {Refused(entry['problem'])}")
+        complain(f"{entry['file']}: {Refused(entry['problem'])}")
     raise typer.Exit(2 if failed else 0)
 
 
@@ -303,23 +306,3 @@ def _require_data(place: Place, first: str) -> None:
     """Raises Unable where the data folder is to be asked and is not there."""
     if isinstance(place, Settings) and not place.data.exists():
         raise Unable(f"there is no data folder {place.data}: {first} first")
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What goes wrong becomes a line on stderr and exit status 2."""
-    try:
-        yield
-    except (MienError, Refused, Unable, OSError) as error:
-        _complain(str(error))
-    except ModuleNotFoundError as error:
-        if error.name not in ("onnxruntime", "faiss"):
-            raise
-        _complain(f"{error.name} is not installed: pip install 'mien[cpu]', or 'mien[gpu]'")
-    else:
-        return
-    raise typer.Exit(2)
-
-
-def _complain(text: str) -> None:
-    _err.print(Text(f"mien: {text}"), soft_wrap=True)

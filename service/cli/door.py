@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import httpx
 
-from service.settings import Settings, read_settings
+from service.settings import Settings, client_key, read_settings
 
 _OF_THE_FILE: Final = (None, 410, 413, 422)
 _OF_THE_PERSON: Final = (None, "person_id", "name")
 _TIMEOUT: Final = httpx.Timeout(120, connect=10)
 _PATIENCE_S: Final = 60.0
+_BUSY: Final = (429, 503)
 _PAUSE_S: Final = 0.05
 Place = str | Settings | None
 
@@ -47,7 +48,9 @@ async def open_service(place: Place) -> AsyncIterator[httpx.AsyncClient]:
     """
     if isinstance(place, str):
         try:
-            async with httpx.AsyncClient(base_url=place, timeout=_TIMEOUT) as client:
+            key = client_key()
+            shown = {} if key is None else {"Authorization": f"Bearer {key}"}
+            async with httpx.AsyncClient(base_url=place, timeout=_TIMEOUT, headers=shown) as client:
                 yield client
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
@@ -56,7 +59,8 @@ async def open_service(place: Place) -> AsyncIterator[httpx.AsyncClient]:
     from service.app import create_app
 
     with tempfile.TemporaryDirectory(prefix="mien-") as passing:
-        here = create_app(place or read_settings(workers=1, data=passing))
+        settings = place or read_settings(workers=1, data=passing)
+        here = create_app(settings.unguarded())
         transport = httpx.ASGITransport(here)
         async with (
             here.router.lifespan_context(here),
@@ -81,14 +85,16 @@ async def post(
     images: Sequence[tuple[str, bytes]],
     headers: dict[str, str] | None = None,
 ) -> httpx.Response:
-    """The response; while the service is busy the call is made again."""
+    """The response; while the service is busy, or the key's rate is reached, the call is made
+    again."""
     given = {name: str(value) for name, value in fields.items() if value is not None}
     until = time.monotonic() + _PATIENCE_S
     while True:
         response = await client.post(path, data=given, files=list(images), headers=headers)
-        if response.status_code != 503 or time.monotonic() > until:
+        wait_s = float(response.headers.get("Retry-After", 1))
+        if response.status_code not in _BUSY or time.monotonic() + wait_s > until:
             return response
-        await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
+        await asyncio.sleep(wait_s)
 
 
 def answer_of(response: httpx.Response) -> Any:

@@ -69,6 +69,8 @@ def write(record: Record) -> None:
         "status": record.status,
         "ms": round(record.seconds * 1e3, 3),
     }
+    if record.key is not None:
+        line["key"] = record.key
     if record.problem is not None:
         line["problem"] = record.problem
     if stages.images or stages.spans:

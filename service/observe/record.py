@@ -24,8 +24,9 @@ class Record:
     """A request. method: one of METHODS, or OTHER_METHOD.
 
     route: the template that the path matched (/galleries/{gallery}), never the path, which names
-    people. problem: the slug of the problem that was the answer. stages: of a call with images,
-    from the end of its upload on. begun_s, begun_ns: when the request came, on perf_counter's clock
+    people. problem: the slug of the problem that was the answer. key: the name of the key that
+    made it, None without one that holds. stages: of a call with images, from the end of its upload
+    on. begun_s, begun_ns: when the request came, on perf_counter's clock
     and since 1970; seconds: until the last of the answer was handed to the connection.
     """
 
@@ -37,6 +38,7 @@ class Record:
     route: str = UNKNOWN_ROUTE
     status: int = NOT_ANSWERED
     problem: str | None = None
+    key: str | None = None
     stages: Stages = field(default_factory=Stages)
     seconds: float = 0.0
 

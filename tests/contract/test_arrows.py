@@ -49,7 +49,8 @@ KNOWS_ALL = ("app", "cli")
 HOMES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("inference/session.py",),
     "faiss": ("gallery/index.py",),
-    "sqlite3": ("gallery/sqlite.py",),
+    "sqlite3": ("gallery/sqlite.py", "guard/limits.py"),
+    "limits": ("guard/limits.py",),
     "psycopg": ("gallery/postgres.py",),
     "cryptography": ("gallery/sealed.py",),
     "prometheus_client": ("observe/metrics.py", "observe/exposition.py"),
