@@ -1,0 +1,74 @@
+"""The rules of Prometheus and the dashboards: what they promise, and that the docs keep up."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.api.problems import OF_SLUG
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "docker" / "prometheus"
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
+)
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+@needs_promtool
+def test_every_alert_fires_where_it_should_and_nowhere_else() -> None:
+    said = subprocess.run(
+        ["promtool", "test", "rules", "rules_test.yml"],
+        cwd=PROMETHEUS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_every_alert_is_tried_both_ways() -> None:
+    cases = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text(encoding="utf-8"))["tests"]
+    tried = [one for case in cases for one in case.get("alert_rule_test", [])]
+    assert {one["alertname"] for one in tried if one["exp_alerts"]} == set(alerts())
+    assert {one["alertname"] for one in tried if not one["exp_alerts"]} == set(alerts())
+
+
+def test_every_alert_says_what_it_is_and_where_to_read_on() -> None:
+    for name, alert in alerts().items():
+        assert alert["labels"]["severity"] in ("page", "ticket"), name
+        told = alert["annotations"]
+        assert set(told) == {"summary", "description", "runbook"}, name
+        assert told["runbook"] == f"docs/alerts.md#{name.lower()}"
+
+
+def test_every_alert_has_its_page_and_nothing_else_has() -> None:
+    text = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+    pages = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert [page.split("\n")[0] for page in pages] == list(alerts())
+    for page in pages:
+        name = page.split("\n")[0]
+        assert f"*{alerts()[name]['labels']['severity'].title()}" in page, name
+        assert "**See" in page, name
+        assert "**Do:**" in page or "**See and do:**" in page, name
+    anchors = set(re.findall(r"\(#(\w+)\)", text))
+    assert anchors <= {name.lower() for name in alerts()}
+
+
+def test_the_reasons_that_rules_ask_for_are_problems() -> None:
+    for name, alert in alerts().items():
+        for pattern in re.findall(r'reason=~"([^"]+)"', alert["expr"]):
+            for part in pattern.split("|"):
+                assert any(re.fullmatch(part, slug) for slug in OF_SLUG), (name, part)
