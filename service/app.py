@@ -25,6 +25,7 @@ from uvicorn.supervisors import Multiprocess
 
 from service.api import (
     analyses,
+    console,
     detection,
     docs,
     embeddings,
@@ -37,16 +38,16 @@ from service.api import (
 )
 from service.api.bodies import Limits
 from service.api.calls import Line, Service
-from service.api.envelope import Envelope, answer_errors
 from service.api.door import Door
+from service.api.envelope import Envelope, answer_errors
 from service.api.openapi import describe
 from service.calibration.kept import Calibrations
 from service.decision import Calibration
 from service.drain import IN_FLIGHT_S, drain_on_sigterm
 from service.errors import ArtefactError, KeyRequired, MienError, SettingsError, StorageUnavailable
 from service.gallery import open_gallery
-from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, load_artefact
 from service.guard.gate import Gate, open_gate
+from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, load_artefact
 from service.inference.batcher import Batcher
 from service.inference.intact import Intact
 from service.inference.session import Session, runtime_version
@@ -83,6 +84,7 @@ _ROUTERS: Final = (
     persons,
     house,
     docs,
+    console,
 )
 
 
@@ -100,9 +102,9 @@ def create_app(
     settings: Settings, *, open_engine: "Callable[[Settings], Opened] | None" = None
 ) -> FastAPI:
     """The application. open_engine: what opens models and store; the real thing unless given."""
+    gate = _open_gate(settings)
     watch = open_watch(settings.collector, version=version("mien"))
     app = FastAPI(
-    gate = _open_gate(settings)
         title="Mien",
         version=version("mien"),
         description="Faces in, names out. Errors are application/problem+json, see /problems/SLUG.",
@@ -129,14 +131,14 @@ def create_app(
             gpus=open_gpus() if settings.device == "cuda" else no_gpus,
             data=settings.data,
         ),
+        gate=gate,
     )
     for module in _ROUTERS:
-        gate=gate,
         app.include_router(module.router)
-    app.add_middleware(Envelope, readers=watch.readers, recorded=watch.recorded)
-    answer_errors(app)
     if gate.audit is not None:
         app.add_middleware(Door, gate=gate)
+    app.add_middleware(Envelope, readers=watch.readers, recorded=watch.recorded)
+    answer_errors(app)
     app.openapi = partial(_described_once, app)  # type: ignore[method-assign]
     return app
 
@@ -154,9 +156,9 @@ def serve(settings: Settings) -> None:
     for name in unknown_variables():
         log.warning("no setting of Mien", variable=name)
     open_watch(settings.collector, version=version("mien")).close()
+    _open_gate(settings)
     _load_models(settings)
     open_gallery(settings.data).close()
-    _open_gate(settings)
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -226,8 +228,6 @@ def open_everything(settings: Settings) -> Opened:
     return Opened(engine, tuple(models.values()), partial(_warm_up, engine, settings), close)
 
 
-def _load_models(settings: Settings) -> dict[str, Artefact]:
-    """The networks by their task; none of what is off."""
 def _open_gate(settings: Settings) -> Gate:
     """The gate of the settings. Raises SettingsError where nobody could come in, or anybody."""
     gate = open_gate(
@@ -250,6 +250,8 @@ def _open_gate(settings: Settings) -> Gate:
     return gate
 
 
+def _load_models(settings: Settings) -> dict[str, Artefact]:
+    """The networks by their task; none of what is off."""
     return {task: _load_model(settings, task, name) for task, name in settings.networks.items()}
 
 
@@ -345,9 +347,9 @@ async def _lifespan(
         warming.cancel()
         await asyncio.wait([warming])
         await asyncio.to_thread(opened.close)
+        await asyncio.to_thread(service.gate.close)
         await asyncio.to_thread(unwatch)
 
-        await asyncio.to_thread(service.gate.close)
 
 def _begin_to_drain(service: Service) -> None:
     service.draining = True

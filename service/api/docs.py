@@ -5,7 +5,7 @@ from html import escape
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 router = APIRouter(include_in_schema=False)
 _STYLE: Final = """
@@ -18,12 +18,6 @@ td,th{text-align:left;vertical-align:top;padding:.15rem .8rem .15rem 0}
 pre{background:#8882;padding:.6rem;overflow:auto}
 :root{color-scheme:light dark}
 """
-
-
-@router.get("/")
-async def root() -> RedirectResponse:
-    """To the page."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

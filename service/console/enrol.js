@@ -1,0 +1,152 @@
+/* This is who they are: a person with photographs of their face. */
+
+import * as api from "./api.js";
+import { button, choice, element, labelledBy, problemNotice, sentence, working } from "./dom.js";
+import { chosenGallery, galleryField, refreshGalleries } from "./galleries.js";
+import { openPhotograph } from "./photograph.js";
+import { picker } from "./picker.js";
+import { count, figure, percent, plain } from "./words.js";
+
+const QUALITY = [["off", "Any"], ["standard", "Standard"], ["strict", "Strict"]];
+const FACES = [["only", "Refuse it"], ["largest", "Take the largest"]];
+
+/** The view. */
+export function enrolView() {
+  const name = element("input", { type: "text", maxlength: 128, autocomplete: "off" });
+  const id = element("input", { type: "text", maxlength: 128, autocomplete: "off", spellcheck: "false" });
+  const quality = choice(QUALITY, "standard", null);
+  const face = choice(FACES, "only", null);
+  const grid = element("ul", { class: "shots" });
+  const result = element("div", { class: "result", role: "status" });
+  const submit = element("button", { class: "main", disabled: true }, "Enrol");
+  let shots = [];
+
+  async function add(files) {
+    if (shots.some((shot) => shot.done)) clear();
+    for (const file of files) shots.push(await shotOf(file, remove));
+    show();
+  }
+
+  function remove(shot) {
+    shots = shots.filter((one) => one !== shot);
+    show();
+  }
+
+  function clear() {
+    shots = [];
+    result.replaceChildren();
+  }
+
+  function show() {
+    grid.replaceChildren(...shots.map((shot) => shot.node));
+    const waiting = shots.filter((shot) => !shot.done).length;
+    submit.disabled = !waiting;
+    submit.textContent = waiting ? `Enrol ${count(waiting, "photograph")}` : "Enrol";
+  }
+
+  async function send() {
+    const sent = shots;
+    const fields = {
+      gallery: chosenGallery().name, name: name.value.trim(), person_id: id.value.trim(),
+      quality: quality.value, face: face.value,
+    };
+    submit.disabled = true;
+    await working(result, async () => {
+      try {
+        const answer = await api.enrol(sent.map(({ file }) => file), fields, attempt());
+        for (const { image, ...rest } of answer.enrolled) sent[image].enrolled(rest);
+        refuse(sent, answer.refused);
+        result.replaceChildren(enrolledNotice(answer, () => another(answer.person)));
+        name.value = id.value = ""; // the next photographs may be of somebody else
+        await refreshGalleries();
+      } catch (error) {
+        refuse(sent, refusedBy(error, sent));
+        result.replaceChildren(problemNotice(error));
+      }
+    });
+    show();
+    result.scrollIntoView({ block: "nearest" });
+  }
+
+  /** More photographs of a person who is enrolled. */
+  function another(person) {
+    clear();
+    show();
+    name.value = person.name ?? "";
+    id.value = person.id;
+    place.querySelector("input").focus();
+  }
+
+  const form = element(
+    "form",
+    { class: "form", submit: (event) => { event.preventDefault(); send(); } },
+    galleryField(),
+    labelledBy("Name", name),
+    labelledBy("Id", id, "One is made where none is given. An id that is there already gets more faces."),
+    labelledBy("Quality asked for", quality),
+    labelledBy("Several faces in a photograph", face),
+    submit,
+  );
+  const place = picker({ what: "photographs of one person", several: true, taken: add });
+  return element("div", { class: "columns form-first" }, form, element("div", {}, result, place, grid));
+}
+
+/** A text that no other enrolment has. crypto.randomUUID is for https alone. */
+const attempt = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** What an error says of each photograph; a call's only photograph has the error itself. */
+function refusedBy(error, sent) {
+  if (error.fields?.refused) return error.fields.refused;
+  return sent.length === 1 && error.status === 422 ? [{ image: 0, problem: error.fields }] : [];
+}
+
+function refuse(shots, refused) {
+  for (const { image, problem } of refused) shots[image].refused(problem);
+}
+
+/** A photograph to be enrolled, with what became of it. */
+async function shotOf(file, remove) {
+  const photograph = await openPhotograph(file);
+  const said = element("div", { class: "said" }, element("p", { class: "fine" }, file.name));
+  const drop = button("Remove", () => remove(shot), { class: "quiet", "aria-label": `Remove ${file.name}` });
+  const shot = {
+    file,
+    done: false,
+    node: element("li", { class: "card" }, photograph.node, said, drop),
+    enrolled({ box, quality }) {
+      shot.done = true;
+      mark([{ box, kind: "match" }]);
+      said.replaceChildren(element("p", {}, element("span", { class: "decision match" }, "Enrolled")),
+        element("p", { class: "fine" }, `Quality ${percent(quality.score)}`));
+      drop.remove();
+    },
+    refused(problem) {
+      shot.done = true;
+      mark((problem.boxes ?? []).map((box) => ({ box, kind: "no_match" })));
+      said.replaceChildren(element("p", {}, element("span", { class: "decision refused" }, problem.title)), reason(problem));
+      drop.remove();
+    },
+  };
+  const mark = (marks) => photograph.size && photograph.mark(marks, photograph.size);
+  return shot;
+}
+
+/** Why, with the values where there are any. */
+function reason(problem) {
+  if (!problem.failed) return element("p", {}, sentence(problem.detail));
+  return element("ul", { class: "reasons" }, problem.failed.map((one) =>
+    element("li", {}, `${plain(one.reason ?? one.component)}: ${figure(one.value)}, where the limit is ${figure(one.limit)}`)));
+}
+
+function enrolledNotice({ gallery, person, enrolled, refused }, another) {
+  const whose = person.name ?? person.id;
+  return element(
+    "div",
+    { class: "notice good" },
+    element("strong", {}, `${count(enrolled.length, "face")} of ${whose} enrolled`),
+    element("p", {}, `${whose} has ${count(person.faces, "face")} in ${gallery} now`
+      + `${refused.length ? `; ${count(refused.length, "photograph was", "photographs were")} refused` : ""}.`),
+    element("p", { class: "fine" }, `Id ${person.id}`),
+    button(`More of ${whose}`, another),
+  );
+}

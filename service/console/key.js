@@ -1,0 +1,35 @@
+/* The key of a service that asks for one: kept for this tab alone. */
+
+import * as api from "./api.js";
+import { button, element, labelledBy, sentence } from "./dom.js";
+import { openDialog } from "./dialog.js";
+
+let dialog = null;
+
+/** Asks for the key. reason: why it is asked; accepted: called when another key, or none, is there. */
+export function askForKey(reason, accepted) {
+  if (dialog) return;
+  const field = element("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true });
+  const use = (text) => {
+    if (text) api.key.set(text);
+    else api.key.forget();
+    dialog.close();
+    accepted();
+  };
+  const form = element(
+    "form",
+    { id: "key-form", submit: (event) => { event.preventDefault(); use(field.value.trim()); } },
+    labelledBy("Key", field, "It is kept until this tab is closed, and sent to this service alone."),
+  );
+  dialog = openDialog({
+    title: "The key of this service",
+    body: [reason && element("p", {}, sentence(reason)), form],
+    actions: [
+      button("Cancel", () => dialog.close()),
+      api.key.get() && button("Forget the key", () => use("")),
+      element("button", { class: "main", form: "key-form" }, "Use this key"),
+    ],
+    closed: () => { dialog = null; },
+  });
+  field.focus();
+}
