@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from service.cli import audit, keys
-from rich.text import Text
 
+from service.cli import audit, keys
 from service.cli.analyze import analyze_all, draw_analysis, print_analyses, require_one
 from service.cli.calibrate import calibrate_folder
-from service.cli.plain import complain, err, plain_errors
 from service.cli.door import Place, Refused, Unable, answer_of, bytes_of, open_service, post, shown
 from service.cli.folder import Outcome, enroll_folder, photographs_of
+from service.cli.plain import complain, err, plain_errors
 from service.cli.tables import (
     print_calibration,
     print_identities,
