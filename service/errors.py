@@ -55,6 +55,8 @@ MienError
 ├── ModelUnknown                  model-unknown
 ├── FeatureOff                    feature-off: the deployment has switched it off
 ├── TemplateKeysRefused           a template key is missing or another; stops the start
+├── BackupRefused                 a backup that cannot be made or brought back; a command's alone
+├── ImportRefused                 what cannot be imported as a whole; a command's alone
 ├── ArtefactError                 a model file that is not what its manifest says; stops the start
 └── SettingsError                 a setting that cannot be used; stops the start
 """
@@ -516,6 +518,22 @@ class ArtefactError(MienError):
     slug = "artefact-refused"
     text = "the model in {folder} is refused: {reason}"
     folder: str
+    reason: str
+
+
+@dataclass(eq=False)
+class BackupRefused(MienError):
+    slug = "backup-refused"
+    text = "{path}: {reason}"
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ImportRefused(MienError):
+    slug = "import-refused"
+    text = "{path}: {reason}"
+    path: str
     reason: str
 
 

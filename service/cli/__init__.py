@@ -21,6 +21,7 @@ import typer
 
 from service.cli import audit, keys
 from service.cli.analyze import analyze_all, draw_analysis, print_analyses, require_one
+from service.cli.backup import backup, restore
 from service.cli.calibrate import calibrate_folder
 from service.cli.door import Place, Refused, Unable, answer_of, bytes_of, open_service, post, shown
 from service.cli.folder import Outcome, enroll_folder, photographs_of
@@ -41,6 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(backup)
+app.command()(restore)
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 

@@ -10,6 +10,7 @@ while another connection commits (sqlite.org/wal.html, the WAL-reset bug); here 
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -39,6 +40,8 @@ PRAGMAS: Final = (
     f"journal_size_limit = {WAL_KEPT_BYTES}",
 )
 _TABLES: Final = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+_SHARED_FIRST: Final = 0x40000002  # SQLite's bytes for the locks of readers
+_SHARED_SIZE: Final = 510
 REASONS: Final = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked",
     sqlite3.SQLITE_LOCKED: "another thread keeps it locked",
@@ -245,6 +248,41 @@ class SqliteFile:
         finally:
             connection.execute(f"PRAGMA busy_timeout = {round(self._patience_s * 1000)}")
         return not busy
+
+
+@contextlib.contextmanager
+def reading(path: Path, *, patience_s: float = 5.0) -> Iterator[Transaction]:
+    """A connection that reads a file which must be there, and changes nothing of it.
+
+    Raises StorageUnavailable, and StorageFull for what is written elsewhere.
+    """
+    with _translated(path.parent):
+        where = f"{path.absolute().as_uri()}?mode=ro"
+        connection = sqlite3.connect(where, uri=True, timeout=patience_s, isolation_level=None)
+        try:
+            connection.execute("PRAGMA temp_store = MEMORY")
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Nobody else has the file open, or opens it, while the block runs. It may be damaged.
+
+    Whoever has a file with a write-ahead log open keeps a lock on SQLite's bytes for readers
+    (SHARED_FIRST and SHARED_SIZE of its os.h). Raises StorageUnavailable where somebody has.
+    """
+    with _disk_errors_translated():
+        file = os.open(path, os.O_RDWR)
+    try:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+        except OSError as error:
+            raise StorageUnavailable("another process has it open") from error
+        yield
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager

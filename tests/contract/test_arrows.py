@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "imagefile": ("errors", "vision"),
     "inference": ("errors",),
     "gallery": ("errors",),
+    "backup": ("errors", "gallery"),
     "decision": ("errors",),
     "calibration": ("errors", "decision"),
     "observe": ("errors",),
