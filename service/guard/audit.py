@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -298,6 +298,7 @@ def _write(file: int, line: bytes) -> Entry:
             written += os.write(file, line[written:])
         os.fsync(file)
     except OSError:
-        os.ftruncate(file, size)
+        with suppress(OSError):
+            os.ftruncate(file, size)
         raise
     return _entry(line)
