@@ -81,8 +81,14 @@ def unready(address: str) -> list[str]:
 
 def persons_of(address: str) -> dict[str, int]:
     """The faces of each person."""
-    _, body = asked(address, "/galleries/default/persons?limit=1000")
-    return {person["id"]: person["faces"] for person in body["items"]}
+    persons: dict[str, int] = {}
+    cursor: str | None = ""
+    while cursor is not None:
+        more = f"&cursor={cursor}" if cursor else ""
+        _, body = asked(address, f"/galleries/default/persons?limit=1000{more}")
+        persons |= {person["id"]: person["faces"] for person in body["items"]}
+        cursor = body["next_cursor"]
+    return persons
 
 
 def until(done: Callable[[], Any]) -> Any:
