@@ -34,6 +34,7 @@ from service.api import (
     house,
     identification,
     persons,
+    privacy,
     verification,
 )
 from service.api.bodies import Limits
@@ -46,7 +47,12 @@ from service.decision import Calibration
 from service.drain import IN_FLIGHT_S, drain_on_sigterm
 from service.errors import ArtefactError, KeyRequired, MienError, SettingsError, StorageUnavailable
 from service.gallery import open_gallery
+from service.gallery.contract import Galleries
+from service.guard.audit import FILE as AUDIT
+from service.guard.audit import Audit
 from service.guard.gate import Gate, open_gate
+from service.guard.receipts import Receipts
+from service.guard.templates import TemplateKeyFile
 from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, load_artefact
 from service.inference.batcher import Batcher
 from service.inference.intact import Intact
@@ -58,6 +64,7 @@ from service.observe.exposition import Exposition
 from service.observe.gpu import no_gpus, open_gpus
 from service.observe.logs import log
 from service.observe.watch import open_watch
+from service.retention import keep_swept
 from service.settings import (
     Settings,
     hand_down,
@@ -82,6 +89,7 @@ _ROUTERS: Final = (
     analyses,
     galleries,
     persons,
+    privacy,
     house,
     docs,
     console,
@@ -132,6 +140,7 @@ def create_app(
             data=settings.data,
         ),
         gate=gate,
+        receipts=Receipts(gate.audit or Audit(settings.data / AUDIT)),
     )
     for module in _ROUTERS:
         app.include_router(module.router)
@@ -158,7 +167,7 @@ def serve(settings: Settings) -> None:
     open_watch(settings.collector, version=version("mien")).close()
     _open_gate(settings)
     _load_models(settings)
-    open_gallery(settings.data).close()
+    _open_store(settings).close()
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -200,7 +209,7 @@ def open_everything(settings: Settings) -> Opened:
         if task != "detection"
     }
     photographs = ThreadPoolExecutor(settings.photographs_at_once, "photograph")
-    store = open_gallery(settings.data, search_threads=settings.threads)
+    store = _open_store(settings)
     engine = Engine(
         detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
         embed=batchers["recognition"].submit,
@@ -226,6 +235,16 @@ def open_everything(settings: Settings) -> Opened:
         store.close()
 
     return Opened(engine, tuple(models.values()), partial(_warm_up, engine, settings), close)
+
+
+def _open_store(settings: Settings) -> Galleries:
+    """The galleries. Raises Storage*, TemplateKeysRefused."""
+    keys = settings.template_keys
+    return open_gallery(
+        settings.data,
+        search_threads=settings.threads,
+        masters=None if keys is None else TemplateKeyFile(keys),
+    )
 
 
 def _open_gate(settings: Settings) -> Gate:
@@ -339,13 +358,15 @@ async def _lifespan(
     service.intact = Intact(opened.artefacts).check
     drain_on_sigterm(partial(_begin_to_drain, service))
     warming = asyncio.create_task(_warm(service, opened))
+    sweeping = asyncio.create_task(keep_swept(opened.engine.galleries, service.receipts))
     try:
         if settings.workers > 1:  # a ready worker beside a cold one would make /readyz untrue
             await warming
         yield
     finally:
         warming.cancel()
-        await asyncio.wait([warming])
+        sweeping.cancel()
+        await asyncio.wait([warming, sweeping])
         await asyncio.to_thread(opened.close)
         await asyncio.to_thread(service.gate.close)
         await asyncio.to_thread(unwatch)

@@ -37,6 +37,7 @@ MienError
 │   ├── PersonUnknown             person-unknown
 │   ├── PersonExists              person-exists
 │   ├── FaceUnknown               face-unknown
+│   ├── ReceiptUnknown            receipt-unknown: no erasure in the audit log has that receipt
 │   ├── SpaceMismatch             space-mismatch
 │   └── ConsentRequired           consent-required: the gallery asks for a record of it
 ├── CalibrationError              the user's own calibrations
@@ -54,9 +55,9 @@ MienError
 ├── EnrolmentRefused              enrolment-refused: no face of the call could be enrolled
 ├── ModelUnknown                  model-unknown
 ├── FeatureOff                    feature-off: the deployment has switched it off
-├── TemplateKeysRefused           a template key is missing or another; stops the start
 ├── BackupRefused                 a backup that cannot be made or brought back; a command's alone
 ├── ImportRefused                 what cannot be imported as a whole; a command's alone
+├── TemplateKeysRefused           a template key is missing or another; stops the start
 ├── ArtefactError                 a model file that is not what its manifest says; stops the start
 └── SettingsError                 a setting that cannot be used; stops the start
 """
@@ -383,6 +384,14 @@ class SpaceMismatch(GalleryError):
 
 
 @dataclass(eq=False)
+class ReceiptUnknown(GalleryError):
+    slug = "receipt-unknown"
+    text = "there is no receipt {value!r} of anybody of the gallery {gallery!r}"
+    gallery: str
+    value: str
+
+
+@dataclass(eq=False)
 class ConsentRequired(GalleryError):
     slug = "consent-required"
     text = (
@@ -461,6 +470,11 @@ class ErasureIncomplete(ServiceError):
         "the bytes are wiped from the disk with the next write or start that can"
     )
     reason: str
+    receipt: str | None = field(default=None, kw_only=True)  # its id, where there is one
+    erasure: Any = field(default=None, kw_only=True)  # of a person: the gallery's record of it
+
+    def values(self) -> dict[str, Any]:
+        return {"reason": self.reason, "receipt": self.receipt}
 
 
 @dataclass(eq=False)
@@ -507,21 +521,6 @@ class FeatureOff(MienError):
 
 
 @dataclass(eq=False)
-class TemplateKeysRefused(MienError):
-    slug = "template-keys-refused"
-    text = "the templates cannot be opened: {reason}"
-    reason: str
-
-
-@dataclass(eq=False)
-class ArtefactError(MienError):
-    slug = "artefact-refused"
-    text = "the model in {folder} is refused: {reason}"
-    folder: str
-    reason: str
-
-
-@dataclass(eq=False)
 class BackupRefused(MienError):
     slug = "backup-refused"
     text = "{path}: {reason}"
@@ -534,6 +533,21 @@ class ImportRefused(MienError):
     slug = "import-refused"
     text = "{path}: {reason}"
     path: str
+    reason: str
+
+
+@dataclass(eq=False)
+class TemplateKeysRefused(MienError):
+    slug = "template-keys-refused"
+    text = "the templates cannot be opened: {reason}"
+    reason: str
+
+
+@dataclass(eq=False)
+class ArtefactError(MienError):
+    slug = "artefact-refused"
+    text = "the model in {folder} is refused: {reason}"
+    folder: str
     reason: str
 
 

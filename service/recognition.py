@@ -111,6 +111,7 @@ class EnrolOrder:
     pick: Pick
     quality: str
     idempotency: Idempotency | None
+    consent: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,7 @@ async def enroll(
                 person_id=order.person_id,
                 name=order.name,
                 metadata=order.metadata,
+                consent=order.consent,
                 idempotency=order.idempotency,
             )
 

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     keys: Literal["auto", "required", "off"] = "auto"
     key_file: str = Field(OFF, min_length=1)
     audit: Literal["auto", "on"] = "auto"
+    template_key_file: str = Field(OFF, min_length=1)
 
     models: Path = SHIPPED_MODELS
     detection: str = Field("mtcnn", pattern=r"^[\w.-]+$")
@@ -78,6 +79,11 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @property
+    def template_keys(self) -> Path | None:
+        """The file of the keys that templates are sealed with; None: they are not sealed."""
+        return None if self.template_key_file == OFF else Path(self.template_key_file)
 
     @property
     def secret_file(self) -> Path | None:

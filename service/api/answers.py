@@ -13,7 +13,14 @@ from service.api.problems import problem_of
 from service.calibration.kept import Kept
 from service.decision import Calibration, Threshold, operating_points
 from service.errors import CalibrationError
-from service.gallery.contract import Candidate, FaceRecord, GalleryRecord, Page, PersonRecord
+from service.gallery.contract import (
+    Candidate,
+    Consent,
+    FaceRecord,
+    GalleryRecord,
+    Page,
+    PersonRecord,
+)
 from service.look import Look, SeenFace, face_details
 from service.recognition import Identity
 
@@ -167,6 +174,8 @@ def gallery_of(gallery: GalleryRecord) -> schemas.Gallery:
         "metadata": dict(gallery.metadata),
         "persons": gallery.persons,
         "faces": gallery.faces,
+        "retention_days": gallery.retention_days,
+        "requires_consent": gallery.requires_consent,
         "created": gallery.created.isoformat(),
     }
 
@@ -187,6 +196,16 @@ def person_of(person: PersonRecord) -> schemas.Person:
         **enrolled_person_of(person),
         "created": person.created.isoformat(),
         "updated": person.updated.isoformat(),
+        "consent": None if person.consent is None else _consent_of(person.consent),
+        "expires": None if person.expires is None else person.expires.isoformat(),
+    }
+
+
+def _consent_of(consent: Consent) -> schemas.Consent:
+    return {
+        "basis": consent.basis,
+        "time": consent.time.isoformat(),
+        "reference": consent.reference,
     }
 
 

@@ -20,6 +20,7 @@ from service.api.uploads import Call, Form, read_call
 from service.drain import DRAINING
 from service.errors import NotReady, QueueFull
 from service.guard.gate import Gate
+from service.guard.receipts import Receipts
 from service.inference.artefact import Artefact
 from service.look import Engine
 from service.observe.exposition import Exposition
@@ -60,6 +61,7 @@ class Service:
     line: Line
     exposition: Exposition
     gate: Gate
+    receipts: Receipts
     artefacts: Sequence[Artefact] = ()
     engine: Engine | None = None
     intact: Callable[[], list[str]] = list

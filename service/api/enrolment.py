@@ -20,6 +20,7 @@ from service.api.calls import (
 )
 from service.api.fields import Fields
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
+from service.api.privacy import CONSENT, ConsentFields
 from service.api.problems import problem_of
 from service.api.uploads import Call, Form, fingerprint_parts, read_call
 from service.api.visit import note
@@ -45,6 +46,7 @@ class EnrollFields(Fields):
     metadata: dict[str, Any] | None = Field(
         None, description="a JSON object of at most 16384 bytes"
     )
+    consent: ConsentFields | None = Field(None, description=CONSENT)
     face: Literal["only", "largest"] = Field(
         "only", description="only: refuse an image with several faces"
     )
@@ -93,6 +95,7 @@ async def _enroll(
         person_id=fields.person_id,
         name=fields.name,
         metadata=fields.metadata,
+        consent=fields.consent,
         pick=fields.face,
         quality=fields.quality,
         idempotency=_idempotency(request, call),

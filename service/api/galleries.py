@@ -18,11 +18,22 @@ from service.api.problems import shown
 from service.api.uploads import Form, read_call
 from service.api.visit import admit_gallery, galleries_seen
 from service.errors import FieldInvalid, FieldMissing, GalleryUnknown
-from service.gallery.contract import KEEP, LARGEST_PAGE, Galleries, GalleryRecord, Page
+from service.gallery.contract import (
+    KEEP,
+    LARGEST_PAGE,
+    LONGEST_RETENTION_DAYS,
+    Galleries,
+    GalleryRecord,
+    Page,
+)
 from service.look import Engine
 
 router = APIRouter(tags=["galleries"])
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+_RETENTION: Final = (
+    "for how many days after their last enrolment or change a person is kept; null: until erased"
+)
+_REQUIRES: Final = "whether nobody is enrolled without a record of consent"
 _CALIBRATION: Final = "the user's own calibration that decides; null: the model's"
 
 
@@ -34,15 +45,24 @@ class NewGallery(Fields):
     metadata: dict[str, Any] | None = Field(
         None, description="a JSON object of at most 16384 bytes"
     )
+    retention_days: int | None = Field(
+        None, ge=1, le=LONGEST_RETENTION_DAYS, description=_RETENTION
+    )
+    requires_consent: bool = Field(False, description=_REQUIRES)
 
 
 class GalleryChange(Fields):
-    """What of a gallery is replaced; a calibration that is null makes way for the model's own."""
+    """What of a gallery is replaced; a calibration that is null makes way for the model's own, a
+    retention that is null keeps everybody until they are erased."""
 
     calibration: str | None = Field(None, pattern=_NAME, description=_CALIBRATION)
     metadata: dict[str, Any] | None = Field(
         None, description="a JSON object of at most 16384 bytes"
     )
+    retention_days: int | None = Field(
+        None, ge=1, le=LONGEST_RETENTION_DAYS, description=_RETENTION
+    )
+    requires_consent: bool | None = Field(None, description=_REQUIRES)
 
 
 class PageFields(Fields):
@@ -117,11 +137,11 @@ async def get_gallery(request: Request, gallery: GalleryName) -> Response:
     openapi_extra=takes(CHANGE),
 )
 async def change_gallery(request: Request, gallery: GalleryName) -> Response:
-    """The gallery with its calibration or metadata replaced, or both."""
+    """The gallery with what is given replaced."""
     engine = engine_of(request)
     fields = (await read_call(request, CHANGE, service_of(request).limits)).fields
     if not fields.model_fields_set:
-        raise FieldMissing("calibration or metadata")
+        raise FieldMissing("calibration, metadata, retention_days or requires_consent")
     changed = await asyncio.to_thread(_change, engine, gallery, fields)
     return await json_response(gallery_of(changed))
 
@@ -155,7 +175,11 @@ def _create(engine: Engine, fields: NewGallery) -> GalleryRecord:
     if fields.calibration is not None:
         engine.calibrations.get(fields.calibration).fit(engine.space)
     return engine.galleries.create_gallery(
-        fields.name, calibration=fields.calibration, metadata=fields.metadata
+        fields.name,
+        calibration=fields.calibration,
+        metadata=fields.metadata,
+        retention_days=fields.retention_days,
+        requires_consent=fields.requires_consent,
     )
 
 
@@ -164,8 +188,11 @@ def _change(engine: Engine, gallery: str, fields: GalleryChange) -> GalleryRecor
     if fields.calibration is not None:
         space = engine.galleries.get_gallery(gallery).space
         engine.calibrations.get(fields.calibration).fit(space or engine.space)
+    given = fields.model_fields_set
     return engine.galleries.update_gallery(
         gallery,
-        calibration=fields.calibration if "calibration" in fields.model_fields_set else KEEP,
+        calibration=fields.calibration if "calibration" in given else KEEP,
         metadata=KEEP if fields.metadata is None else fields.metadata,
+        retention_days=fields.retention_days if "retention_days" in given else KEEP,
+        requires_consent=KEEP if fields.requires_consent is None else fields.requires_consent,
     )

@@ -14,6 +14,7 @@ from service.api.fields import Fields
 from service.api.galleries import PageFields, nothing_asked, page_asked
 from service.api.openapi import refuses, takes, takes_query
 from service.api.paths import FaceId, GalleryName, PersonId
+from service.api.privacy import CONSENT, ConsentFields, erase
 from service.api.uploads import Form, read_call
 from service.api.visit import note
 from service.errors import FieldInvalid
@@ -31,13 +32,15 @@ class NewPerson(Fields):
     )
     name: str | None = Field(None, min_length=1, max_length=128)
     metadata: dict[str, Any] | None = Field(None, description=_METADATA)
+    consent: ConsentFields | None = Field(None, description=CONSENT)
 
 
 class PersonChange(Fields):
-    """What of a person is replaced; a name that is null is taken away."""
+    """What of a person is replaced; a name or consent that is null is taken away."""
 
     name: str | None = Field(None, min_length=1, max_length=128)
     metadata: dict[str, Any] | None = Field(None, description=_METADATA)
+    consent: ConsentFields | None = Field(None, description=CONSENT)
 
 
 NEW: Final = Form(NewPerson, images=())
@@ -62,6 +65,7 @@ async def create_person(request: Request, gallery: GalleryName) -> Response:
             person_id=fields.id,
             name=fields.name,
             metadata=fields.metadata,
+            consent=fields.consent,
         )
     except FieldInvalid as error:
         renamed = "id" if error.field == "person_id" else error.field
@@ -100,7 +104,11 @@ async def get_person(request: Request, gallery: GalleryName, person_id: PersonId
     openapi_extra=takes(CHANGE),
 )
 async def change_person(request: Request, gallery: GalleryName, person_id: PersonId) -> Response:
-    """The person with name and metadata replaced where given."""
+    """The person with name, metadata and consent replaced where given.
+
+    Who withdraws their consent is erased by DELETE: in a gallery that requires it, nobody with a
+    face can be without.
+    """
     galleries = engine_of(request).galleries
     fields = (await read_call(request, CHANGE, service_of(request).limits)).fields
     changed = await asyncio.to_thread(
@@ -109,21 +117,20 @@ async def change_person(request: Request, gallery: GalleryName, person_id: Perso
         person_id,
         name=fields.name if "name" in fields.model_fields_set else KEEP,
         metadata=KEEP if fields.metadata is None else fields.metadata,
+        consent=fields.consent if "consent" in fields.model_fields_set else KEEP,
     )
     return await json_response(person_of(changed))
 
 
 @router.delete(
     "/{person_id}",
-    status_code=204,
-    response_class=Response,
+    response_model=schemas.Receipt,
     responses=refuses(400, 404, 422, 503, 507),
 )
 async def delete_person(request: Request, gallery: GalleryName, person_id: PersonId) -> Response:
-    """Erases the person with all their faces: on disk, and in every later answer."""
+    """The receipt: the person is erased with all their faces, on disk and in every later answer."""
     nothing_asked(request)
-    await asyncio.to_thread(engine_of(request).galleries.delete_person, gallery, person_id)
-    return Response(status_code=204)
+    return await json_response(await asyncio.to_thread(erase, request, gallery, person_id))
 
 
 @router.get(

@@ -193,6 +193,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Enrol the photographs again in a new gallery, or serve the gallery's model.",
         ),
         (
+            _E.ReceiptUnknown,
+            404,
+            "Unknown receipt",
+            "Look in the audit log, `mien audit show --action person.erased`.",
+        ),
+        (
             _E.ConsentRequired,
             422,
             "No record of consent",

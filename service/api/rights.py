@@ -68,6 +68,8 @@ RIGHTS: Final[Mapping[str, Right]] = {
     f"GET {_PERSON}": Right(_WHO_SEES_PEOPLE),
     f"PATCH {_PERSON}": _changes("enrol", "person.change"),
     f"DELETE {_PERSON}": _changes("administer", "person.erase"),
+    f"GET {_PERSON}/export": Right(("administer",), "person.export"),
+    f"GET {_GALLERY}/receipts/{{receipt}}": Right(("administer",)),
     f"GET {_PERSON}/faces": Right(_WHO_SEES_PEOPLE),
     f"GET {_FACE}": Right(_WHO_SEES_PEOPLE),
     f"DELETE {_FACE}": _changes("administer", "face.erase"),

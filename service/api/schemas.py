@@ -346,7 +346,8 @@ class EnrollAnswer(TypedDict):
 @_exact
 class Gallery(TypedDict):
     """A gallery. space: the embedding space that its first face pinned; calibration: the user's own
-    that decides in it, null where the model's does."""
+    that decides in it, null where the model's does; retention_days: after which a person is erased,
+    null where they are kept until they are."""
 
     name: str
     space: str | None
@@ -354,15 +355,29 @@ class Gallery(TypedDict):
     metadata: dict[str, Any]
     persons: int
     faces: int
+    retention_days: int | None
+    requires_consent: bool
     created: str
 
 
 @_exact
+class Consent(TypedDict):
+    """What allows to keep a person's face, since when, and where it is written down."""
+
+    basis: str
+    time: str
+    reference: str | None
+
+
+@_exact
 class Person(EnrolledPerson):
-    """A person of a gallery. faces: how many."""
+    """A person of a gallery. faces: how many; expires: when the gallery keeps them no longer, null
+    where they are kept until they are erased."""
 
     created: str
     updated: str
+    consent: Consent | None
+    expires: str | None
 
 
 @_exact
@@ -373,6 +388,52 @@ class PersonFace(PlacedFace):
     id: str
     person_id: str
     created: str
+
+
+@_exact
+class ExportedFace(PersonFace):
+    """An enrolled face with its embedding, of unit length."""
+
+    embedding: Annotated[list[float], Field(min_length=512, max_length=512)]
+
+
+@_exact
+class AuditMention(TypedDict):
+    """That the audit log names a person: the number of its entry, when and what was done."""
+
+    sequence: int
+    time: str
+    action: str
+
+
+@_exact
+class Export(TypedDict):
+    """All that is kept of a person; no image is. model: what made the embeddings, null where it is
+    not served any more; audit: where the audit log names them."""
+
+    gallery: Gallery
+    person: Person
+    faces: list[ExportedFace]
+    space: str | None
+    model: str | None
+    audit: list[AuditMention]
+
+
+@_exact
+class Receipt(TypedDict):
+    """What was erased of a person: how many faces, the ids of at most 1000 of them, when, and how
+    far. incomplete: why it is not all done; audit: its entry in the audit log, null where that
+    could not be written."""
+
+    receipt: str
+    gallery: str
+    person_id: str | None
+    faces: int
+    face_ids: list[str]
+    erased: str
+    done: list[Literal["deleted", "data-key-erased", "overwritten", "log-truncated"]]
+    incomplete: str | None
+    audit: int | None
 
 
 Item = TypeVar("Item")

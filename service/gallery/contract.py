@@ -274,11 +274,15 @@ class Galleries(Protocol):
     def delete_person(self, gallery: str, person_id: str) -> Erasure:
         """Erases the person with all their faces: on disk, and in every later answer.
 
-        Raises ErasureIncomplete when they are deleted but some bytes are still on the disk.
+        Raises ErasureIncomplete, with the Erasure as its `erasure`, when they are deleted but some
+        bytes are still on the disk.
         """
 
     def export_person(self, gallery: str, person_id: str) -> Export:
         """All that is kept of the person, as of one moment."""
+
+    def count_expired(self) -> int:
+        """How many persons their galleries keep no longer."""
 
     def erase_expired(self) -> Erasure | None:
         """Erases somebody whom their gallery keeps no longer; None when there is nobody."""

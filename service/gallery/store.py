@@ -253,7 +253,7 @@ class Store:
             faces = self._erase(db, home, tables.person_number(db, home, person_id))
         erasure = self._erased(home, person_id, faces)
         if erasure.incomplete is not None:
-            raise ErasureIncomplete(erasure.incomplete)
+            raise ErasureIncomplete(erasure.incomplete, erasure=erasure)
         return erasure
 
     def export_person(self, gallery: str, person_id: str) -> Export:
@@ -273,6 +273,10 @@ class Store:
         return look(self._file, at)
 
     # Retention.
+
+    def count_expired(self) -> int:
+        with self._file.read() as db:
+            return tables.count_expired(db, self._now())
 
     def erase_expired(self) -> Erasure | None:
         with self._file.write() as db:

@@ -56,6 +56,11 @@ _PERSON: Final = (
 )
 _FACE: Final = "id, ?, details, created"  # ?: the person's id, known before
 
+_OF_EXPIRED: Final = (
+    "FROM galleries JOIN persons ON persons.gallery = galleries.number"
+    f" AND persons.updated < ? - retention_days * {DAY_S} WHERE retention_days IS NOT NULL"
+)
+
 KeysOf = Callable[[Iterable[bytes | None]], Mapping[bytes | None, bytes | None]]
 
 
@@ -496,14 +501,14 @@ def seal_person(db: Transaction, number: int, data_key: tuple[bytes, bytes]) -> 
             db.execute(f"UPDATE {table} SET seal = ? WHERE slot = ?", (seal, slot))
 
 
+def count_expired(db: Transaction, now: float) -> int:
+    """How many persons their galleries keep no longer."""
+    return int(db.execute(f"SELECT count(*) {_OF_EXPIRED}", (now,)).fetchone()[0])
+
+
 def find_expired(db: Transaction, now: float) -> tuple[int, Standing] | None:
     """The number of somebody whom their gallery keeps no longer, and how it stands."""
-    found = (
-        "SELECT persons.number, galleries.name FROM galleries"
-        " JOIN persons ON persons.gallery = galleries.number"
-        f" AND persons.updated < ? - retention_days * {DAY_S}"
-        " WHERE retention_days IS NOT NULL LIMIT 1"
-    )
+    found = f"SELECT persons.number, galleries.name {_OF_EXPIRED} LIMIT 1"
     row = db.execute(found, (now,)).fetchone()
     return row and (int(row[0]), standing(db, row[1]))
 

@@ -54,7 +54,7 @@ def test_an_error_s_problem_has_its_fields_beside_those_of_every_problem(
     kind: type[MienError],
 ) -> None:
     body = problem_of(example(kind))
-    own = {field.name for field in dataclasses.fields(kind)} - {"image"}
+    own = {field.name for field in dataclasses.fields(kind)} - {"image", "erasure"}
     assert not own & RESERVED
     assert set(body) == own | RESERVED - {"request_id"}
     assert 400 <= body["status"] < 600

@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "calibration": ("errors", "decision"),
     "observe": ("errors",),
     "guard": ("errors",),
+    "retention": ("errors", "observe", "guard", "gallery.contract"),
     "look": ("errors", "observe", "calibration.kept", *STEPS),
     "recognition": ("errors", "observe", "look", *STEPS),
     "analysis": ("errors", "observe", "look", "recognition", *STEPS),
