@@ -1,0 +1,194 @@
+"""What privacy asks for at the command line: `mien erase`, `export-person` and `sweep`, and `mien
+template-keys`, the keys that people are sealed with on disk."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from service.cli.door import Place, Unable, answer_of, open_service
+from service.cli.plain import plain_errors
+from service.cli.tables import print_json, print_table
+from service.guard.audit import FILE as AUDIT
+from service.guard.audit import Audit
+from service.guard.receipts import Receipts
+from service.guard.templates import TemplateKeyFile, add_template_key
+from service.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from service.gallery.datakeys import DataKeys
+    from service.retention import Swept
+
+keys_app = typer.Typer(
+    help="The keys that people are sealed with on disk, see docs/gallery.md.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Gallery = Annotated[str, typer.Option(help="The gallery that is meant.")]
+Url = Annotated[
+    str | None,
+    typer.Option(help="A server, as http://127.0.0.1:8000; without, the work is done here."),
+]
+Data = Annotated[Path | None, typer.Option(help="The data folder; else MIEN_DATA.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def export_person(
+    person_id: str,
+    gallery: Gallery = "default",
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Print all that is kept of a person, as JSON: record, consent, faces with their embeddings."""
+    with plain_errors():
+        found = asyncio.run(_ask(_place(url, data), "GET", _path(gallery, person_id) + "/export"))
+    print_json(found)
+
+
+def erase(
+    person_id: str,
+    gallery: Gallery = "default",
+    url: Url = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person with all their faces, and print the receipt."""
+    with plain_errors():
+        receipt = asyncio.run(_ask(_place(url, data), "DELETE", _path(gallery, person_id)))
+    if as_json:
+        print_json(receipt)
+        return
+    typer.echo(f"receipt {receipt['receipt']}, entry {receipt['audit']} of the audit log")
+    typer.echo(f"{receipt['faces']} faces erased at {receipt['erased']}: {_deeds(receipt)}")
+
+
+def sweep(
+    trust_clock: Annotated[
+        bool, typer.Option(help="Erase though the clock leapt: you have looked at it.")
+    ] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase whom their gallery keeps no longer, now, each with a receipt.
+
+    A running service does so by itself every few minutes. After a leap of the clock of more than a
+    day, as after a pause that long, nobody is erased for a day, unless --trust-clock says so.
+    """
+    with plain_errors():
+        from service.gallery import open_gallery  # here: a client needs no index
+        from service.retention import sweep as sweep_galleries
+
+        settings = _local(data)
+        keys = settings.template_keys
+        store = open_gallery(settings.data, masters=None if keys is None else TemplateKeyFile(keys))
+        try:
+            receipts = Receipts(Audit(settings.data / AUDIT))
+            swept = sweep_galleries(store, receipts, trust_clock=trust_clock)
+        finally:
+            store.close()
+    if as_json:
+        print_json(vars(swept))
+    else:
+        _print_swept(swept)
+
+
+@keys_app.command("new")
+def new_key(file: Path) -> None:
+    """Make a key and put it first in FILE, which is made if it is not there.
+
+    MIEN_TEMPLATE_KEY_FILE names the file; keep it elsewhere than the data, and a copy of it:
+    without it the templates are lost. Galleries that are there are sealed at the next start.
+    """
+    with plain_errors():
+        key_id = add_template_key(file)
+    typer.echo(key_id)
+
+
+@keys_app.command("list")
+def list_keys(data: Data = None, as_json: AsJson = False) -> None:
+    """The keys of MIEN_TEMPLATE_KEY_FILE, the newest first, and how many people each opens."""
+    with plain_errors():
+        masters, keys = _data_keys(data)
+        try:
+            counts = keys.by_master()
+        finally:
+            keys.close()
+        rows = [[key_id, counts.get(key_id, 0)] for key_id in masters()]
+    if as_json:
+        print_json([{"key": key_id, "people": count} for key_id, count in rows])
+    else:
+        print_table(("key", "people"), rows)
+
+
+@keys_app.command()
+def rotate(data: Data = None) -> None:
+    """Wrap everybody's data key under the newest key; a server may run meanwhile.
+
+    First make the newest: `mien template-keys new FILE`. Stopped at any moment, it goes on when it
+    is called again. Once done, the older keys open nothing that is kept, and may leave the file;
+    copies of data-keys.sqlite3 from before need them still.
+    """
+    with plain_errors():
+        masters, keys = _data_keys(data)
+        try:
+            done = keys.rewrap()
+        finally:
+            keys.close()
+        newest = next(iter(masters()))
+    typer.echo(f"{done} data keys are wrapped anew, all of them under {newest}")
+
+
+def _data_keys(data: Path | None) -> "tuple[TemplateKeyFile, DataKeys]":
+    from service.gallery import DATA_KEYS_FILE_NAME
+    from service.gallery.datakeys import DataKeys
+
+    settings = _local(data)
+    if settings.template_keys is None:
+        raise Unable("MIEN_TEMPLATE_KEY_FILE names no file: nothing is sealed")
+    path = settings.data / DATA_KEYS_FILE_NAME
+    if not path.exists():
+        raise Unable(f"there is no {path}: nothing is sealed yet")
+    masters = TemplateKeyFile(settings.template_keys)
+    return masters, DataKeys(path, masters=masters, patience_s=30.0)
+
+
+async def _ask(place: Place, method: str, path: str) -> Any:
+    async with open_service(place) as client:
+        return answer_of(await client.request(method, path))
+
+
+def _place(url: str | None, data: Path | None) -> Place:
+    if url is not None and data is not None:
+        raise Unable("--data is the local folder's and --url a server's: name one of them")
+    return url if url is not None else _local(data)
+
+
+def _local(data: Path | None) -> Settings:
+    settings = read_settings(workers=1, **({} if data is None else {"data": data}))
+    if not settings.data.exists():
+        raise Unable(f"there is no data folder {settings.data}")
+    return settings
+
+
+def _path(gallery: str, person_id: str) -> str:
+    return f"/galleries/{quote(gallery, safe='')}/persons/{quote(person_id, safe='')}"
+
+
+def _deeds(receipt: dict[str, Any]) -> str:
+    return ", ".join(receipt["done"])
+
+
+def _print_swept(swept: "Swept") -> None:
+    if swept.held_s:
+        typer.echo(
+            f"{swept.due} persons are due, and nobody is erased for {swept.held_s / 3600:.1f} hours"
+            " yet: the clock leapt. Look at it, and say --trust-clock"
+        )
+        return
+    print_table(
+        ("gallery", "person", "faces", "receipt"),
+        [[r["gallery"], r["person_id"], r["faces"], r["receipt"]] for r in swept.receipts],
+    )
