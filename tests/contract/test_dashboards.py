@@ -1,8 +1,10 @@
 """The rules of Prometheus and the dashboards: what they promise, and that the docs keep up."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from service.api.problems import OF_SLUG
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "docker" / "prometheus"
+GRAFANA = ROOT / "docker" / "grafana"
+BOARDS = GRAFANA / "dashboards"
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
 )
@@ -72,3 +76,55 @@ def test_the_reasons_that_rules_ask_for_are_problems() -> None:
         for pattern in re.findall(r'reason=~"([^"]+)"', alert["expr"]):
             for part in pattern.split("|"):
                 assert any(re.fullmatch(part, slug) for slug in OF_SLUG), (name, part)
+
+
+def test_the_dashboards_are_what_their_script_writes(tmp_path: Path) -> None:
+    """Change docker/grafana/boards, run docker/grafana/dashboards.py, commit both."""
+    subprocess.run([sys.executable, GRAFANA / "dashboards.py", tmp_path], check=True)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in BOARDS.iterdir()}
+
+
+def test_panels_have_a_place_a_text_and_the_provisioned_source() -> None:
+    source = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())
+    for board in boards():
+        taken: set[tuple[int, int]] = set()
+        for panel in board["panels"]:
+            place = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not taken & cells, panel["title"]
+            assert max(x for x, _ in cells) < 24, panel["title"]
+            taken |= cells
+            if panel["type"] != "row":
+                assert panel["description"].endswith("."), panel["title"]
+                assert panel["datasource"]["uid"] == source["datasources"][0]["uid"]
+
+
+def test_every_dashboard_and_panel_is_documented_and_nothing_else_is() -> None:
+    text = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    pages = {page.split("\n")[0]: page for page in re.split(r"^## ", text, flags=re.MULTILINE)}
+    for board in boards():
+        page = pages[board["title"]]
+        panels = [panel["title"] for panel in board["panels"] if panel["type"] != "row"]
+        assert len(panels) == len(set(panels))
+        assert re.findall(r"^\| \*\*(.+?)\*\* \|", page, flags=re.MULTILINE) == panels
+        assert f"pictures/dashboard-{board['uid'].removeprefix('mien-')}.png" in page
+
+
+def test_alerts_name_panels_and_dashboards_that_there_are() -> None:
+    text = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+    titles = {board["title"] for board in boards()}
+    panels = {panel["title"] for board in boards() for panel in board["panels"]}
+    named = re.findall(r"\*(Mien: \w+)\*", text)
+    assert named
+    assert set(named) <= titles
+    for line in re.findall(r"dashboard \*Mien:.*", text):
+        assert set(re.findall(r'"([A-Z][^"]+)"', line)) <= panels, line
+
+
+def boards() -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(BOARDS.iterdir())]
