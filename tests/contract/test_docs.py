@@ -130,7 +130,7 @@ def labels_of(family: Metric) -> set[str]:
 
 
 def test_links_between_the_docs_lead_somewhere() -> None:
-    pages = ("settings", "errors", "api", "gallery", "calibration", "metrics", "quality")
+    pages = ("settings", "errors", "api", "gallery", "calibration", "metrics", "quality", "keys")
     for page in (f"{name}.md" for name in pages):
         text = (DOCS / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -9,6 +9,7 @@ from service.errors import SettingsError
 from service.settings import (
     PREFIX,
     Settings,
+    client_key,
     hand_down,
     metrics_folder,
     read_settings,
@@ -50,6 +51,9 @@ def test_a_variable_sets_its_field(environment: dict[str, str]) -> None:
         ("MIEN_ATTRIBUTES", "a/b"),
         ("MIEN_BODY_TIMEOUT_S", "nan"),
         ("MIEN_LOG", "xml"),
+        ("MIEN_KEYS", "maybe"),
+        ("MIEN_AUDIT", "off"),
+        ("MIEN_KEY_FILE", ""),
         ("MIEN_OTLP_ENDPOINT", "collector:4318"),
     ],
 )
@@ -101,3 +105,40 @@ def test_every_task_has_its_network_unless_it_is_off(environment: dict[str, str]
 
 def test_a_slip_of_the_pen_is_noticed() -> None:
     assert unknown_variables({"MIEN_PROT": "1", "MIEN_PORT": "1", "OTHER": "1"}) == ["MIEN_PROT"]
+
+
+def test_the_key_that_commands_show_is_no_setting_and_no_slip(
+    environment: dict[str, str],
+) -> None:
+    assert client_key() is None
+    environment["MIEN_KEY"] = "mien_abc"
+    assert client_key() == "mien_abc"
+    assert unknown_variables(environment) == []
+    assert "mien_abc" not in repr(read_settings())
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "guarded"),
+    [
+        ("127.0.0.1", "auto", False),
+        ("127.1.2.3", "auto", False),
+        ("::1", "off", False),
+        ("localhost", "auto", False),
+        ("localhost", "required", True),
+        ("0.0.0.0", "auto", True),
+        ("::", "auto", True),
+        ("10.0.0.1", "required", True),
+        ("localhost.example", "auto", True),
+    ],
+)
+def test_keys_are_asked_for_wherever_others_can_come_in(
+    host: str, keys: str, guarded: bool
+) -> None:
+    settings = read_settings(host=host, keys=keys)
+    assert settings.guarded is guarded
+    assert settings.unguarded().guarded is False
+
+
+def test_keys_are_not_switched_off_where_others_can_come_in() -> None:
+    with pytest.raises(SettingsError, match=r"MIEN_KEYS: off, with MIEN_HOST=0\.0\.0\.0"):
+        assert read_settings(host="0.0.0.0", keys="off").guarded
