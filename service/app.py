@@ -167,7 +167,7 @@ def serve(settings: Settings) -> None:
     open_watch(settings.collector, version=version("mien")).close()
     _open_gate(settings)
     _load_models(settings)
-    _open_store(settings).close()
+    open_store(settings).close()
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -209,7 +209,7 @@ def open_everything(settings: Settings) -> Opened:
         if task != "detection"
     }
     photographs = ThreadPoolExecutor(settings.photographs_at_once, "photograph")
-    store = _open_store(settings)
+    store = open_store(settings)
     engine = Engine(
         detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
         embed=batchers["recognition"].submit,
@@ -237,7 +237,7 @@ def open_everything(settings: Settings) -> Opened:
     return Opened(engine, tuple(models.values()), partial(_warm_up, engine, settings), close)
 
 
-def _open_store(settings: Settings) -> Galleries:
+def open_store(settings: Settings) -> Galleries:
     """The galleries. Raises Storage*, TemplateKeysRefused."""
     keys = settings.template_keys
     return open_gallery(

@@ -16,9 +16,10 @@ from service.gallery import tables
 from service.gallery.contract import DIMENSIONS, Candidate
 from service.gallery.index import Hit, Rows
 from service.gallery.live import LOOKS, Changes, Standing
+from service.gallery.safe import KeysOf
+from service.gallery.safe import safe as safe_of
 from service.gallery.sealed import PersonGone, SealBroken
 from service.gallery.sqlite import SqliteFile, Transaction
-from service.gallery.tables import KeysOf
 
 Seen = TypeVar("Seen")
 _FACE: Final = "faces.person, data_key, id_hash, faces.id, faces.seal, content"
@@ -137,7 +138,7 @@ class Truth:
         keys = self._keys(row[2] for row in rows)
         opened: list[tuple[int, int, bytes]] = []
         for face, person, data_key, id_hash, face_id, seal, content in rows:
-            theirs = tables.safe(keys, data_key, id_hash, gallery.name)
+            theirs = safe_of(keys, data_key, id_hash, gallery.name)
             try:
                 opened.append((face, person, theirs.take("face", seal, content, face_id)))
             except SealBroken:
@@ -173,7 +174,7 @@ def _named(db: Transaction, keys: KeysOf, faces: Sequence[int]) -> dict[int, Can
         ).fetchall()
         theirs = keys(row[2] for row in rows)
         for number, face_id, data_key, id_hash, gallery, seal, content in rows:
-            safe = tables.safe(theirs, data_key, id_hash, gallery)
+            safe = safe_of(theirs, data_key, id_hash, gallery)
             person_id, name = tables.person_named(safe, seal, content)
             named[number] = Candidate(person_id, name, face_id, similarity=0.0)
     return named

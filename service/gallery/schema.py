@@ -105,7 +105,7 @@ SCHEMA: Final = (
     ALTER TABLE galleries ADD COLUMN requires_consent INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX persons_by_age ON persons (gallery, updated);
 
-    -- What the sweeps know of the clock, see tables.note_clock; NULL before the first.
+    -- What the sweeps know of the clock, see keeping.note_clock; NULL before the first.
     ALTER TABLE house ADD COLUMN clock_seen REAL;
     ALTER TABLE house ADD COLUMN clock_trusted_from REAL;
     """,

@@ -7,9 +7,8 @@ With master keys every person is sealed, see sealed.py and datakeys.py; what a c
 the two files, and who lies in the file unsealed, is put right when it is opened.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +25,8 @@ from service.errors import (
     PersonExists,
     StorageFull,
     StorageUnavailable,
-    TemplateKeysRefused,
 )
-from service.gallery import boundary, tables
+from service.gallery import boundary, keeping, tables
 from service.gallery.changelog import Truth, log, look
 from service.gallery.contract import (
     DEFAULT_GALLERY,
@@ -53,11 +51,12 @@ from service.gallery.contract import (
 )
 from service.gallery.datakeys import DataKeys
 from service.gallery.live import LiveIndexes, Standing
+from service.gallery.safe import Safe
 from service.gallery.sealed import MasterKeys
 from service.gallery.sqlite import SqliteFile, Transaction
+from service.gallery.vault import open_vault
 
 ANSWERS_KEPT_S: Final = 25 * 3600.0  # 24 hours are promised
-SEALED_AT_ONCE: Final = 200
 
 Item = TypeVar("Item")
 
@@ -81,17 +80,17 @@ class Store:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._now = now
-        self._keys: DataKeys | None = None
         self._file = SqliteFile(path, patience_s=patience_s)
         try:
+            keys = None
             if masters is not None:
                 where = data_keys or path.with_name("data-keys.sqlite3")
-                self._keys = DataKeys(where, masters=masters, patience_s=patience_s, now=now)
-            self._put_right()
+                keys = DataKeys(where, masters=masters, patience_s=patience_s, now=now)
+            self._vault = open_vault(self._file, keys)
         except BaseException:
-            self.close()
+            self._file.close()
             raise
-        self._truth = Truth(self._file, self._keys_of)
+        self._truth = Truth(self._file, self._vault.keys_of)
         self._live = LiveIndexes(self._truth, threads=search_threads)
 
     # Galleries.
@@ -196,12 +195,12 @@ class Store:
                 raise PersonExists(gallery, person.id)
             number = self._upsert_person(db, home, None, person)
             log(db, home.number, persons=1)
-            return tables.person(db, self._keys_of, number)
+            return tables.person(db, self._vault.keys_of, number)
 
     def get_person(self, gallery: str, person_id: str) -> PersonRecord:
         def at(db: Transaction) -> PersonRecord:
             home = tables.standing(db, gallery)
-            return tables.person(db, self._keys_of, tables.person_number(db, home, person_id))
+            return tables.person(db, self._vault.keys_of, tables.person_number(db, home, person_id))
 
         return look(self._file, at)
 
@@ -212,7 +211,9 @@ class Store:
 
         def at(db: Transaction) -> Page[PersonRecord]:
             home = tables.standing(db, gallery)
-            return _page("p", tables.persons(db, self._keys_of, home, after, limit + 1), limit)
+            return _page(
+                "p", tables.persons(db, self._vault.keys_of, home, after, limit + 1), limit
+            )
 
         return look(self._file, at)
 
@@ -234,7 +235,7 @@ class Store:
             number = tables.person_number(db, home, person_id)
             tables.update_person(
                 db,
-                self._keys_of,
+                self._vault.keys_of,
                 number,
                 name=name,
                 metadata=text,
@@ -242,7 +243,7 @@ class Store:
                 now=self._now(),
             )
             log(db, home.number)
-            person = tables.person(db, self._keys_of, number)
+            person = tables.person(db, self._vault.keys_of, number)
             if consent is None and person.faces:
                 _require_consent(tables.gallery(db, home.number), person)
             return person
@@ -260,8 +261,8 @@ class Store:
         def at(db: Transaction) -> Export:
             home = tables.standing(db, gallery)
             number = tables.person_number(db, home, person_id)
-            theirs = tables.safe_of(db, self._keys_of, number)
-            person = tables.person(db, self._keys_of, number)
+            theirs = tables.safe_of(db, self._vault.keys_of, number)
+            person = tables.person(db, self._vault.keys_of, number)
             faces = tables.faces(db, number, person_id, 0, person.faces)
             return Export(
                 tables.gallery(db, home.number),
@@ -276,11 +277,11 @@ class Store:
 
     def count_expired(self) -> int:
         with self._file.read() as db:
-            return tables.count_expired(db, self._now())
+            return keeping.count_expired(db, self._now())
 
     def erase_expired(self) -> Erasure | None:
         with self._file.write() as db:
-            found = tables.find_expired(db, self._now())
+            found = keeping.find_expired(db, self._now())
             if found is None:
                 return None
             number, home = found
@@ -292,7 +293,7 @@ class Store:
         now = self._now()
         with self._file.write() as db:
             tables.sweep_answers(db, before=now - ANSWERS_KEPT_S)
-            return tables.note_clock(db, now, least_pause_s)
+            return keeping.note_clock(db, now, least_pause_s)
 
     # Faces.
 
@@ -346,17 +347,17 @@ class Store:
         with self._file.write() as db:
             home = tables.standing(db, gallery)
             if idempotency is not None:
-                stored = tables.answered(db, self._keys_of, home, idempotency)
+                stored = tables.answered(db, self._vault.keys_of, home, idempotency)
                 if stored is not None:
                     return stored
             tables.pin_space(db, home, space)
             number = tables.find_person(db, home, person.id)
             is_new = number is None
             number = self._upsert_person(db, home, number, person)
-            theirs = tables.safe_of(db, self._keys_of, number)
+            theirs = tables.safe_of(db, self._vault.keys_of, number)
             added = self._insert_faces(db, home, number, theirs, embeddings_ND, details)
             log(db, home.number, persons=is_new, faces=len(added), changed=list(added.values()))
-            record = tables.person(db, self._keys_of, number)
+            record = tables.person(db, self._vault.keys_of, number)
             _require_consent(tables.gallery(db, home.number), record)
             body = answer(Enrolment(gallery, record, tuple(added)))
             now = self._now()
@@ -371,7 +372,9 @@ class Store:
         boundary.idempotency(idempotency)
 
         def at(db: Transaction) -> bytes | None:
-            return tables.answered(db, self._keys_of, tables.standing(db, gallery), idempotency)
+            return tables.answered(
+                db, self._vault.keys_of, tables.standing(db, gallery), idempotency
+            )
 
         return look(self._file, at)
 
@@ -396,28 +399,11 @@ class Store:
                 return
 
     def check(self) -> list[str]:
-        reasons = [] if self._keys is None else self._keys.check()
-        reasons += self._file.check()
-        return reasons or self._truth.still_broken()
+        return self._vault.check() + self._file.check() or self._truth.still_broken()
 
     def close(self) -> None:
+        self._vault.close()
         self._file.close()
-        if self._keys is not None:
-            self._keys.close()
-
-    def _keys_of(self, ids: Iterable[bytes | None]) -> Mapping[bytes | None, bytes | None]:
-        """The data keys of these ids; without master keys, nobody may have one."""
-        if self._keys is not None:
-            return self._keys.of(ids)
-        if any(key_id is not None for key_id in ids):
-            raise StorageUnavailable("it was sealed since; start again with MIEN_TEMPLATE_KEY_FILE")
-        return {None: None}
-
-    def _new_key(self, db: Transaction) -> tuple[bytes, bytes] | None:
-        """A data key, on disk before its person is; None where nothing is sealed."""
-        if self._keys is None:
-            return None
-        return self._keys.make(1, stands=lambda key_id: tables.stands(db, key_id))[0]
 
     def _upsert_person(
         self, db: Transaction, home: Standing, number: int | None, person: "_GivenPerson"
@@ -428,7 +414,7 @@ class Store:
                 db,
                 home,
                 person.id,
-                data_key=self._new_key(db),
+                data_key=self._vault.new_key(db),
                 name=person.name,
                 metadata=person.metadata or "{}",
                 consent=person.consent,
@@ -436,7 +422,7 @@ class Store:
             )
         tables.update_person(
             db,
-            self._keys_of,
+            self._vault.keys_of,
             number,
             name=person.name or KEEP,
             metadata=person.metadata or KEEP,
@@ -450,7 +436,7 @@ class Store:
         db: Transaction,
         home: Standing,
         person: int,
-        theirs: tables.Safe,
+        theirs: Safe,
         embeddings_ND: NDArray[np.float32],
         details: Sequence[str],
     ) -> dict[str, int]:
@@ -501,8 +487,7 @@ class Store:
         """Erases the data keys that are due and wipes the file; what was done, and why not all."""
         done, incomplete = [], None
         try:
-            if self._keys is not None:
-                self._erase_due_keys(self._keys)
+            if self._vault.erase_due():
                 done.append(KEY_ERASED)
         except (ErasureIncomplete, StorageFull, StorageUnavailable) as error:
             incomplete = f"its data key is there: {getattr(error, 'reason', error)}"
@@ -513,68 +498,11 @@ class Store:
             incomplete = error.reason
         return done, incomplete
 
-    def _erase_due_keys(self, keys: DataKeys) -> None:
-        with self._file.write() as db:
-            due = tables.data_keys_due(db)
-            if due:
-                keys.erase(due)
-                tables.data_keys_done(db, due)
-
     def _id_if_readable(self, db: Transaction, number: int) -> str | None:
         try:
-            return tables.person(db, self._keys_of, number).id
+            return tables.person(db, self._vault.keys_of, number).id
         except StorageUnavailable:
             return None
-
-    def _put_right(self) -> None:
-        """Makes the two files agree, and seals who is not. Raises TemplateKeysRefused."""
-        keys = self._keys
-        if keys is None:
-            sealed = 0
-            with contextlib.suppress(StorageUnavailable), self._file.read() as db:  # see check
-                sealed = len(tables.data_keys(db))
-            if sealed:
-                reason = f"{sealed} persons are sealed, and MIEN_TEMPLATE_KEY_FILE names no file"
-                raise TemplateKeysRefused(reason)
-            return
-        with self._file.write() as db:
-            keys.settle(stands=lambda key_id: tables.stands(db, key_id))
-            self._erase_again(db, keys)
-        self._erase_due_keys(keys)
-        self._seal_all(keys)
-
-    def _erase_again(self, db: Transaction, keys: DataKeys) -> None:
-        """Deletes persons whose data keys are erased: an older copy of the file was brought back.
-
-        Raises TemplateKeysRefused for persons whose keys were never in the file of data keys.
-        """
-        of_persons = tables.data_keys(db)
-        there, erased = keys.known()
-        lost = len(of_persons.keys() - there - erased)
-        if lost:
-            raise TemplateKeysRefused(
-                f"the data keys of {lost} persons are missing: data-keys.sqlite3 is gone, or older"
-                " than gallery.sqlite3; bring back the one that belongs to it"
-            )
-        for key_id in of_persons.keys() & erased:
-            gallery, number = of_persons[key_id]
-            faces = list(tables.erase_person(db, number).values())
-            log(db, gallery, persons=-1, faces=-len(faces), changed=faces)
-
-    def _seal_all(self, keys: DataKeys) -> None:
-        """Seals who is not sealed, some in a transaction, and wipes what was to be read of them."""
-        sealed = False
-        while True:
-            with self._file.write() as db:
-                some = tables.unsealed(db, SEALED_AT_ONCE)
-                if not some:
-                    break
-                made = keys.make(len(some), stands=lambda key_id: tables.stands(db, key_id))
-                for number, data_key in zip(some, made, strict=True):
-                    tables.seal_person(db, number, data_key)
-                sealed = True
-        if sealed:
-            self._file.wipe()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,9 @@ gives the contract's records. `number` is a row's own, never used twice. What te
 through their `Safe`; `keys` gives data keys by their ids, see datakeys.DataKeys.of.
 """
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -23,7 +21,6 @@ from service.errors import (
     IdempotencyKeyReused,
     PersonUnknown,
     SpaceMismatch,
-    StorageUnavailable,
 )
 from service.gallery import boundary, slots
 from service.gallery.contract import (
@@ -36,11 +33,10 @@ from service.gallery.contract import (
     PersonRecord,
 )
 from service.gallery.live import Standing
-from service.gallery.sealed import PersonGone, SealBroken, about, opened, sealed
+from service.gallery.safe import KeysOf, Safe, broken_told, safe
 from service.gallery.sqlite import Transaction
 
 ANSWERS_A_SWEEP: Final = 200
-DAY_S: Final = 86_400.0
 
 _GALLERY: Final = (
     "name, space, calibration, metadata, persons, faces, revision, created, retention_days,"
@@ -55,52 +51,6 @@ _PERSON: Final = (
     " FROM persons JOIN slots USING (slot) JOIN galleries ON galleries.number = persons.gallery"
 )
 _FACE: Final = "id, ?, details, created"  # ?: the person's id, known before
-
-_OF_EXPIRED: Final = (
-    "FROM galleries JOIN persons ON persons.gallery = galleries.number"
-    f" AND persons.updated < ? - retention_days * {DAY_S} WHERE retention_days IS NOT NULL"
-)
-
-KeysOf = Callable[[Iterable[bytes | None]], Mapping[bytes | None, bytes | None]]
-
-
-@dataclass(frozen=True)
-class Safe:
-    """Where what one person has is kept. key: their data key, None where nothing is sealed.
-
-    person: the hash of their id; gallery: its name.
-    """
-
-    key: bytes | None
-    person: bytes
-    gallery: str
-
-    def put(self, kind: str, content: bytes, part: str = "") -> tuple[bytes | None, bytes]:
-        """The seal and what goes into the slot."""
-        if self.key is None:
-            return None, content
-        return sealed(self.key, slots.padded(content), self._about(kind, part))
-
-    def take(self, kind: str, seal: bytes | None, content: bytes, part: str = "") -> bytes:
-        """The content, padded, out of the slot. Raises SealBroken."""
-        if self.key is None and seal is None:
-            return content
-        if self.key is None:
-            raise SealBroken
-        return opened(self.key, seal, content, self._about(kind, part))
-
-    def _about(self, kind: str, part: str) -> bytes:
-        return about(kind, self.gallery, self.person, part)
-
-
-def safe(
-    keys: Mapping[bytes | None, bytes | None], data_key: bytes | None, person: bytes, gallery: str
-) -> Safe:
-    """The safe of a person. Raises PersonGone when their data key is erased."""
-    key = keys[data_key]
-    if data_key is not None and key is None:
-        raise PersonGone
-    return Safe(key, person, gallery)
 
 
 # Galleries.
@@ -380,7 +330,7 @@ def embeddings(db: Transaction, theirs: Safe, person: int) -> dict[str, NDArray[
         "SELECT id, seal, content FROM faces JOIN slots USING (slot) WHERE person = ?"
         " ORDER BY number"
     )
-    with _broken_told(theirs):
+    with broken_told(theirs):
         return {
             face_id: embedding(theirs.take("face", seal, content, face_id))
             for face_id, seal, content in db.execute(found, (person,))
@@ -418,7 +368,7 @@ def answered(
     if content is None:
         raise AnswerErased(idempotency.key)
     theirs = safe_of(db, keys, person)
-    with _broken_told(theirs):
+    with broken_told(theirs):
         return bytes(theirs.take("answer", seal, content, idempotency.key)[:size])
 
 
@@ -450,96 +400,9 @@ def sweep_answers(db: Transaction, before: float) -> None:
     db.execute(f"DELETE FROM answers WHERE rowid IN (SELECT rowid {some})", (before,))
 
 
-# Data keys, retention, the clock.
-
-
-def stands(db: Transaction, data_key: bytes) -> bool:
-    """Whether there is a person with this data key."""
-    found = db.execute("SELECT 1 FROM persons WHERE data_key = ?", (data_key,))
-    return found.fetchone() is not None
-
-
-def data_keys(db: Transaction) -> dict[bytes, tuple[int, int]]:
-    """The data keys of all persons by id: the numbers of gallery and person."""
-    found = "SELECT data_key, gallery, number FROM persons WHERE data_key IS NOT NULL"
-    return {data_key: (gallery, number) for data_key, gallery, number in db.execute(found)}
-
-
-def data_keys_due(db: Transaction) -> list[bytes]:
-    """The ids of the data keys whose persons are deleted, and which are to be erased."""
-    return [key_id for (key_id,) in db.execute("SELECT id FROM data_keys_due")]
-
-
-def data_keys_done(db: Transaction, ids: Sequence[bytes]) -> None:
-    """Notes that these are erased."""
-    db.executemany("DELETE FROM data_keys_due WHERE id = ?", [(key_id,) for key_id in ids])
-
-
-def unsealed(db: Transaction, limit: int) -> list[int]:
-    """The numbers of at most `limit` persons who are not sealed."""
-    some = "SELECT number FROM persons WHERE data_key IS NULL LIMIT ?"
-    return [number for (number,) in db.execute(some, (limit,))]
-
-
-def seal_person(db: Transaction, number: int, data_key: tuple[bytes, bytes]) -> None:
-    """Seals all that the person has, where it lies: a slot keeps its size and place."""
-    found = (
-        "SELECT id_hash, name, slot FROM persons JOIN galleries"
-        " ON galleries.number = persons.gallery WHERE persons.number = ?"
-    )
-    id_hash, gallery, slot = db.execute(found, (number,)).fetchone()
-    theirs = Safe(data_key[1], id_hash, gallery)
-    seal = _seal_slot(db, theirs, slot, "person", "")
-    values = (data_key[0], seal, number)
-    db.execute("UPDATE persons SET data_key = ?, seal = ? WHERE number = ?", values)
-    for table, kind, part in (("faces", "face", "id"), ("answers", "answer", "key")):
-        rows = db.execute(
-            f"SELECT slot, {part} FROM {table} WHERE person = ? AND slot IS NOT NULL", (number,)
-        )
-        for slot, name in rows.fetchall():
-            seal = _seal_slot(db, theirs, slot, kind, name)
-            db.execute(f"UPDATE {table} SET seal = ? WHERE slot = ?", (seal, slot))
-
-
-def count_expired(db: Transaction, now: float) -> int:
-    """How many persons their galleries keep no longer."""
-    return int(db.execute(f"SELECT count(*) {_OF_EXPIRED}", (now,)).fetchone()[0])
-
-
-def find_expired(db: Transaction, now: float) -> tuple[int, Standing] | None:
-    """The number of somebody whom their gallery keeps no longer, and how it stands."""
-    found = f"SELECT persons.number, galleries.name {_OF_EXPIRED} LIMIT 1"
-    row = db.execute(found, (now,)).fetchone()
-    return row and (int(row[0]), standing(db, row[1]))
-
-
-def note_clock(db: Transaction, now: float, least_pause_s: float) -> float | None:
-    """Notes what the clock says; how long it is not trusted yet, 0 when it is.
-
-    None when it was noted less than least_pause_s ago. The clock is trusted when for a day each
-    note was within a day of the one before: one that was set wrong shows as a leap.
-    """
-    row = db.execute("SELECT clock_seen, clock_trusted_from FROM house").fetchone()
-    seen, trusted_from = row
-    if seen is not None and 0 <= now - seen < least_pause_s:
-        return None
-    if seen is None or abs(now - seen) > DAY_S:
-        trusted_from = now + DAY_S
-    db.execute("UPDATE house SET clock_seen = ?, clock_trusted_from = ?", (now, trusted_from))
-    return max(0.0, float(trusted_from) - now)
-
-
 def _data_keys_fall_due(db: Transaction, column: str, value: int) -> None:
     theirs = f"SELECT data_key FROM persons WHERE {column} = ? AND data_key IS NOT NULL"
     db.execute(f"INSERT OR IGNORE INTO data_keys_due {theirs}", (value,))
-
-
-def _seal_slot(db: Transaction, theirs: Safe, slot: int, kind: str, part: str) -> bytes | None:
-    """Seals a slot's content in its place; the seal."""
-    (clear,) = db.execute("SELECT content FROM slots WHERE slot = ?", (slot,)).fetchone()
-    seal, content = theirs.put(kind, clear, part)
-    db.execute("UPDATE slots SET content = ? WHERE slot = ?", (content, slot))
-    return seal
 
 
 def _hash(person_id: str) -> bytes:
@@ -561,26 +424,13 @@ def _read_person(
     theirs: Safe, seal: bytes | None, content: bytes
 ) -> tuple[str, str | None, Consent | None, str]:
     """A person's id, name, consent and the text of their metadata, out of their slot."""
-    with _broken_told(theirs):
+    with broken_told(theirs):
         text = theirs.take("person", seal, content)
     first, _, metadata = text.rstrip(b"\0").partition(b"\n")
     person_id, name, *more = json.loads(first)  # before consents there were two
     told = more[0] if more else None
     consent = told and Consent(told[0], datetime.fromisoformat(told[1]), told[2])
     return person_id, name, consent or None, metadata.decode()
-
-
-@contextlib.contextmanager
-def _broken_told(theirs: Safe) -> Iterator[None]:
-    """A seal that is broken becomes StorageUnavailable, which names the row by its hash."""
-    try:
-        yield
-    except SealBroken as error:
-        reason = (
-            f"a person of gallery {theirs.gallery!r} does not open"
-            f" (id_hash {theirs.person.hex()}): the row was changed or moved by another program"
-        )
-        raise StorageUnavailable(reason) from error
 
 
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
