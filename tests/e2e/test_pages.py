@@ -1,0 +1,71 @@
+"""The examples of the pages do what the pages say, on a real server."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server import ROOT, serving
+from tests.e2e.test_readme import answers
+
+PHOTOGRAPH = Path(__file__).parent / "photographs" / "eileen-collins.jpg"
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+
+
+def example(page: str, holding: str) -> str:
+    """The one block of shell of a page that holds the text."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    [block] = [b for b in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if holding in b]
+    return str(block)
+
+
+def done(block: str, folder: Path, **environment: object) -> str:
+    """What the shell says to the block, in a folder with ada.jpg; `mien` is this one's."""
+    shutil.copy(PHOTOGRAPH, folder / "ada.jpg")
+    own = {k: v for k, v in os.environ.items() if not k.startswith("MIEN")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+    given = {name: str(value) for name, value in environment.items()}
+    ended = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", block],
+        cwd=folder,
+        env={**own, "PATH": path, **given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_three_forms_of_an_image_find_the_same_face(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", tmp_path / "log") as address:
+        block = example("api.md", "--data-binary").replace("localhost:8000", address)
+        found = answers(done(block, tmp_path))
+    faces = [answer["images"][0]["faces"] for answer in found]
+    assert len(faces) == 3
+    assert len(faces[0]) == 1
+    assert faces[0] == faces[1] == faces[2]
+
+
+def test_who_is_erased_leaves_a_receipt_and_nothing_else(tmp_path: Path) -> None:
+    data, keys = tmp_path / "data", tmp_path / "template-keys"
+    done(f"mien template-keys new {keys}", tmp_path)
+    with serving(data, tmp_path / "log", template_key_file=keys) as address:
+        block = example("privacy.md", "/export")
+        said = done(block, tmp_path, MIEN=address, MIEN_DATA=data)
+        lines, _, verdict = said.rstrip("\n").rpartition("\n")
+    gallery, enrolled, export, receipt, entry = answers(lines)
+    assert (gallery["retention_days"], gallery["requires_consent"]) == (365, True)
+    assert enrolled["person"]["id"] == export["person"]["id"] == receipt["person_id"] == "p-17"
+    assert export["person"]["consent"]["reference"] == "form 17"
+    assert len(export["faces"][0]["embedding"]) == 512
+    told = {"deleted", "data-key-erased", "overwritten", "log-truncated"}
+    assert set(receipt["done"]) == told
+    assert (entry["what"]["receipt"], entry["sequence"]) == (receipt["receipt"], receipt["audit"])
+    assert "hold" in verdict
+    page = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
+    assert all(f"`{deed}`" in page for deed in told)
