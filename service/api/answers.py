@@ -212,6 +212,10 @@ def _consent_of(consent: Consent) -> schemas.Consent:
 def person_face_of(face: FaceRecord) -> schemas.PersonFace:
     """An enrolled face: what was kept of it when it was enrolled."""
     answer: schemas.PersonFace = {
+        "box": None,
+        "confidence": None,
+        "landmarks": None,
+        "quality": None,
         **face.details,  # type: ignore[typeddict-item]
         "id": face.id,
         "person_id": face.person_id,

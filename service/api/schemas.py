@@ -60,19 +60,12 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 @_exact
-class PlacedFace(TypedDict):
-    """Where a face is. landmarks: left eye, right eye, nose, left and right mouth corner, left as
-    seen."""
+class Face(TypedDict):
+    """A face. landmarks: left eye, right eye, nose, left and right mouth corner, left as seen."""
 
     box: Box
     confidence: Unit
     landmarks: Annotated[list[Point], Field(min_length=5, max_length=5)]
-
-
-@_exact
-class Face(PlacedFace):
-    """A face."""
-
     quality: Quality
 
 
@@ -381,10 +374,14 @@ class Person(EnrolledPerson):
 
 
 @_exact
-class PersonFace(PlacedFace):
-    """An enrolled face. quality: as it was measured and named when the face was enrolled."""
+class PersonFace(TypedDict):
+    """An enrolled face: where it was, and its quality as it was measured and named, when it was
+    enrolled; null of one whose embedding was imported."""
 
-    quality: dict[str, float]
+    box: Box | None
+    confidence: Unit | None
+    landmarks: Annotated[list[Point], Field(min_length=5, max_length=5)] | None
+    quality: dict[str, float] | None
     id: str
     person_id: str
     created: str

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli import audit, keys, privacy
+from service.cli import audit, imports, keys, privacy
 from service.cli.analyze import analyze_all, draw_analysis, print_analyses, require_one
 from service.cli.backup import backup, restore
 from service.cli.calibrate import calibrate_folder
@@ -45,6 +45,7 @@ app = typer.Typer(
 app.command()(backup)
 app.command()(restore)
 app.add_typer(audit.app, name="audit")
+app.add_typer(imports.app, name="import")
 app.add_typer(keys.app, name="keys")
 app.add_typer(privacy.keys_app, name="template-keys")
 for command in (privacy.export_person, privacy.erase, privacy.sweep):

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "inference": ("errors",),
     "gallery": ("errors",),
     "backup": ("errors", "gallery"),
+    "imports": ("errors", "gallery"),
     "decision": ("errors",),
     "calibration": ("errors", "decision"),
     "observe": ("errors",),
