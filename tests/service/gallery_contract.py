@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from service.errors import (
     AnswerErased,
+    ConsentRequired,
     FaceUnknown,
     FieldInvalid,
     GalleryExists,
@@ -41,7 +42,12 @@ from service.errors import (
     SpaceMismatch,
 )
 from service.gallery.contract import (
+    BASES,
+    DELETED,
+    LOG_TRUNCATED,
+    OVERWRITTEN,
     Candidate,
+    Consent,
     Enrolment,
     Galleries,
     Idempotency,
@@ -52,6 +58,11 @@ from service.gallery.contract import (
 Opener = Callable[[], Galleries]
 
 SPACE = "ecacface-mobile/1"
+CONSENT = {
+    "basis": "explicit-consent",
+    "time": "2026-01-31T09:30:00+01:00",
+    "reference": "form 17",
+}
 OTHER_SPACE = "ecacface-mobile/2"
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -202,6 +213,7 @@ class GalleryContract:
             lambda: gallery.list_persons("none"),
             lambda: gallery.update_person("none", "ada", name="Ada"),
             lambda: gallery.delete_person("none", "ada"),
+            lambda: gallery.export_person("none", "ada"),
             lambda: gallery.list_faces("none", "ada"),
             lambda: gallery.get_face("none", "ada", "f"),
             lambda: gallery.delete_face("none", "ada", "f"),
@@ -224,6 +236,7 @@ class GalleryContract:
                 lambda who=absent: gallery.get_person("default", who),
                 lambda who=absent: gallery.update_person("default", who, name="Ada"),
                 lambda who=absent: gallery.delete_person("default", who),
+                lambda who=absent: gallery.export_person("default", who),
                 lambda who=absent: gallery.list_faces("default", who),
                 lambda who=absent: gallery.get_face("default", who, "f"),
                 lambda who=absent: gallery.delete_face("default", who, "f"),
@@ -403,6 +416,144 @@ class GalleryContract:
         assert (changed.name, changed.metadata) == ("Ada L.", {})
         assert gallery.update_person("default", "ada", name=None).name is None
         assert gallery.get_person("default", "ada").name is None
+
+    # Consent, retention, export.
+
+    def test_a_consent_is_kept_replaced_and_taken_away(
+        self, gallery: Galleries, neighbour: Galleries
+    ) -> None:
+        given = Consent("explicit-consent", datetime(2026, 1, 31, 8, 30, tzinfo=UTC), "form 17")
+        made = gallery.create_person("default", person_id="ada", consent=CONSENT)
+        assert (made.consent, neighbour.get_person("default", "ada").consent) == (given, given)
+        enroll(gallery, "ada", *units(1, 40))
+        assert gallery.update_person("default", "ada", name="Ada").consent == given
+        other = {"basis": "contract", "time": "2026-02-01T00:00:00Z", "reference": None}
+        enroll(gallery, "ada", *units(1, 41), consent=other)
+        assert neighbour.get_person("default", "ada").consent == Consent(
+            "contract", datetime(2026, 2, 1, tzinfo=UTC), None
+        )
+        assert gallery.update_person("default", "ada", consent=None).consent is None
+        assert gallery.get_person("default", "ada").name == "Ada"
+
+    @pytest.mark.parametrize(
+        ("field", "change"),
+        [
+            ("consent.basis", {"basis": "a handshake"}),
+            ("consent.basis", {"basis": None}),
+            ("consent.basis", {"basis": ["consent"]}),
+            ("consent.time", {"time": "2026-01-31"}),
+            ("consent.time", {"time": "2026-01-31T09:30:00"}),
+            ("consent.time", {"time": "2026-02-31T09:30:00Z"}),
+            ("consent.time", {"time": "20260131T093000Z"}),
+            ("consent.time", {"time": "0001-01-01T00:00:00+12:00"}),
+            ("consent.time", {"time": 0}),
+            ("consent.time", {"time": "2999-01-01T00:00:00Z"}),
+            ("consent.reference", {"reference": ""}),
+            ("consent.reference", {"reference": "x" * 513}),
+            ("consent.reference", {"reference": 17}),
+            ("consent", {"signed": True}),
+        ],
+    )
+    def test_a_consent_that_is_none_is_refused(
+        self, gallery: Galleries, field: str, change: dict[str, Any]
+    ) -> None:
+        consent = {**CONSENT, **change}
+        gallery.create_person("default", person_id="ada", consent=CONSENT)
+        verbs: list[Callable[[], object]] = [
+            lambda: gallery.create_person("default", consent=consent),
+            lambda: gallery.update_person("default", "ada", consent=consent),
+            lambda: enroll(gallery, "ada", *units(1, 42), consent=consent),
+        ]
+        for verb in verbs:
+            with pytest.raises(FieldInvalid) as refused:
+                verb()
+            assert refused.value.field == field
+            json.dumps(refused.value.values(), ensure_ascii=False).encode()
+        record = gallery.get_gallery("default")
+        assert (record.persons, record.faces) == (1, 0)
+
+    @pytest.mark.parametrize("basis", BASES)
+    def test_every_basis_is_taken(self, gallery: Galleries, basis: str) -> None:
+        made = gallery.create_person("default", consent={"basis": basis, "time": CONSENT["time"]})
+        assert made.consent is not None
+        assert (made.consent.basis, made.consent.reference) == (basis, None)
+
+    def test_a_gallery_that_requires_consent_enrols_nobody_without(
+        self, gallery: Galleries
+    ) -> None:
+        a, b = units(2, 43)
+        enroll(gallery, "eve", a)
+        assert gallery.update_gallery("default", requires_consent=True).requires_consent
+        gallery.create_person("default", person_id="ada")  # without a face
+        once = Idempotency("key", "print")
+        for who in ("ada", "bob", "eve", None):
+            with pytest.raises(ConsentRequired):
+                enroll(gallery, who, b, idempotency=once)
+        assert search(gallery, b)[0][0].person_id == "eve"
+        assert gallery.answered("default", once) is None
+        enroll(gallery, "ada", b, consent=CONSENT, idempotency=once)
+        enroll(gallery, "ada", b)  # hers is on record
+        with pytest.raises(ConsentRequired):
+            gallery.update_person("default", "ada", consent=None, name="Ada")
+        assert gallery.get_person("default", "ada").name is None
+        assert gallery.update_person("default", "eve", name="Eve").name == "Eve"
+        gallery.update_gallery("default", requires_consent=False)
+        enroll(gallery, "bob", b)
+
+    def test_a_retention_says_until_when_people_are_kept(
+        self, gallery: Galleries, neighbour: Galleries
+    ) -> None:
+        made = gallery.create_gallery("guests", retention_days=30, requires_consent=True)
+        assert (made.retention_days, made.requires_consent) == (30, True)
+        assert made == neighbour.get_gallery("guests")
+        person = gallery.create_person("guests", person_id="ada")
+        assert person.expires == person.updated + timedelta(days=30)
+        changed = gallery.update_person("guests", "ada", name="Ada")
+        assert changed.expires == changed.updated + timedelta(days=30)
+        assert changed.updated > person.updated
+        assert gallery.update_gallery("guests", retention_days=1).retention_days == 1
+        assert neighbour.get_person("guests", "ada").expires == changed.updated + timedelta(days=1)
+        assert gallery.update_gallery("guests", metadata={}).retention_days == 1
+        gallery.update_gallery("guests", retention_days=None)
+        assert gallery.get_person("guests", "ada").expires is None
+        assert (gallery.count_expired(), gallery.erase_expired()) == (0, None)
+
+    @pytest.mark.parametrize("days", [0, -1, 36_501])
+    def test_a_retention_that_cannot_be_is_refused(self, gallery: Galleries, days: int) -> None:
+        verbs: list[Callable[[], object]] = [
+            lambda: gallery.create_gallery("guests", retention_days=days),
+            lambda: gallery.update_gallery("default", retention_days=days),
+        ]
+        for verb in verbs:
+            with pytest.raises(FieldInvalid) as refused:
+                verb()
+            assert refused.value.field == "retention_days"
+
+    def test_an_export_has_all_that_was_given_of_a_person_and_of_nobody_else(
+        self, gallery: Galleries
+    ) -> None:
+        embeddings = units(3, 44)
+        given: dict[str, Any] = {"name": "Ada", "metadata": {"a": 1}, "consent": CONSENT}
+        faces = enroll(gallery, "ada", *embeddings[:2], **given)
+        enroll(gallery, "bob", embeddings[2])
+        found = gallery.export_person("default", "ada")
+        assert found.gallery == gallery.get_gallery("default")
+        assert found.person == gallery.get_person("default", "ada")
+        assert found.faces == gallery.list_faces("default", "ada").items
+        assert list(found.embeddings) == faces
+        for face, embedding in zip(faces, embeddings, strict=False):
+            assert np.array_equal(found.embeddings[face], embedding)
+        gallery.create_person("default", person_id="eve")
+        assert gallery.export_person("default", "eve").embeddings == {}
+
+    def test_an_erasure_says_what_was_done(self, gallery: Galleries) -> None:
+        faces = enroll(gallery, "ada", *units(2, 45))
+        before = datetime.now(UTC) - timedelta(seconds=1)
+        erasure = gallery.delete_person("default", "ada")
+        assert (erasure.gallery, erasure.person_id) == ("default", "ada")
+        assert (list(erasure.faces), erasure.incomplete) == (faces, None)
+        assert {DELETED, OVERWRITTEN, LOG_TRUNCATED} <= set(erasure.done)
+        assert before < erasure.time < datetime.now(UTC) + timedelta(seconds=1)
 
     def test_a_new_name_is_in_the_next_answer(
         self, gallery: Galleries, neighbour: Galleries
