@@ -1,10 +1,12 @@
 """service/guard/audit.py: nothing that was recorded can be changed without being noticed."""
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -143,25 +145,37 @@ def test_nothing_is_appended_to_what_is_no_log(path: Path, junk: bytes) -> None:
     assert path.read_bytes() == before
 
 
-def record_many(path: Path, actor: str) -> None:
+def record_many(path: Path, actor: str, together: Barrier) -> None:
     audit = Audit(path)
+    together.wait(60)
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(lambda n: audit.record(actor, "identify", n=n), range(20)))
+        list(threads.map(lambda n: audit.record(actor, "identify", n=n), range(30)))
 
 
 def test_several_processes_append_at_once_and_the_chain_holds(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     spawn = multiprocessing.get_context("spawn")
-    others = [spawn.Process(target=record_many, args=(path, f"p{n}")) for n in range(2)]
-    for process in others:
+    together, actors = spawn.Barrier(3), ("p0", "p1", "p2")
+    processes = [spawn.Process(target=record_many, args=(path, a, together)) for a in actors]
+    for process in processes:
         process.start()
-    record_many(path, "here")
-    for process in others:
+    for process in processes:
         process.join()
-    assert (verify(path).entries, verify(path).flaw) == (60, None)
-    for actor in ("p0", "p1", "here"):
+    assert (verify(path).entries, verify(path).flaw) == (90, None)
+    for actor in actors:
         mine = [entry.what["n"] for entry in read_entries(path) if entry.actor == actor]
-        assert sorted(mine) == list(range(20))
+        assert sorted(mine) == list(range(30))
+
+
+def test_nobody_writes_while_another_process_has_the_log(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.guard.audit._PATIENCE_S", 0.05)
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(AuditUnavailable, match="another process keeps it locked"):
+            Audit(path).record("front-desk", "identify")
+    assert Audit(path).record("front-desk", "identify").sequence == 6
 
 
 def test_an_entry_is_on_the_disk_before_record_returns(

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -103,23 +104,23 @@ def test_counts_outlast_a_restart(tmp_path: Path, now: list[float]) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def hammer(path: Path, passed: "multiprocessing.Queue[int]") -> None:
+def hammer(path: Path, passed: "multiprocessing.Queue[int]", together: Barrier) -> None:
     limits = Limits(path)
-    with ThreadPoolExecutor(2) as threads:
-        passed.put(sum(threads.map(lambda _: asked(limits, 25, quota="40/day"), range(2))))
-    with ThreadPoolExecutor(2) as threads:
-        passed.put(sum(threads.map(lambda _: asked(limits, 25, rate="40/day"), range(2))))
+    for limit in ({"quota": "100/day"}, {"rate": "100/day"}):
+        together.wait(60)
+        with ThreadPoolExecutor(2) as threads:
+            passed.put(sum(threads.map(lambda _: asked(limits, 60, **limit), range(2))))  # noqa: B023
     limits.close()
 
 
 def test_they_hold_exactly_over_processes_and_threads(tmp_path: Path) -> None:
     path = tmp_path / "limits.sqlite3"
     spawn = multiprocessing.get_context("spawn")
-    passed = spawn.Queue()
-    processes = [spawn.Process(target=hammer, args=(path, passed)) for _ in range(2)]
+    passed, together = spawn.Queue(), spawn.Barrier(2)
+    processes = [spawn.Process(target=hammer, args=(path, passed, together)) for _ in range(2)]
     for process in processes:
         process.start()
-    assert sum(passed.get() for _ in range(4)) == 40 + 40
+    assert sum(passed.get(timeout=120) for _ in range(4)) == 100 + 100
     for process in processes:
         process.join()
 
