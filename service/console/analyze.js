@@ -17,9 +17,9 @@ export function analyzeView() {
   const off = element("div", {});
   const stage = element("div", { class: "stage" });
   const result = element("div", { class: "result", role: "status" });
-  const place = picker({ what: "a photograph", taken: ([file]) => look(file) });
+  const place = picker({ what: "a photograph", stage, taken: ([file]) => look(file) });
   const controls = element("div", {}, element("div", { class: "controls" }, option),
-    element("div", { class: "columns" }, element("div", {}, stage, place), result));
+    element("div", { class: "columns" }, place, result));
   let features = FEATURES;
   let last = null;
   let running = new AbortController();

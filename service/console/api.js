@@ -117,6 +117,7 @@ export const persons = (gallery, { cursor, limit, signal }) =>
 
 export const person = (gallery, id, signal) => call("GET", personPath(gallery, id), { signal });
 export const changePerson = (gallery, id, fields) => call("PATCH", personPath(gallery, id), { json: fields });
+export const exportPerson = (gallery, id) => call("GET", `${personPath(gallery, id)}/export`);
 export const deletePerson = (gallery, id) => call("DELETE", personPath(gallery, id));
 
 /** The faces of a person, the first thousand. */

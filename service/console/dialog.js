@@ -24,6 +24,7 @@ export function openDialog({ title, body, actions, closed }) {
     erase: does it, and gives what is to be shown afterwards, or nothing. */
 export function confirmErasure({ title, text, action, typed, erase, closed }) {
   let erased = false;
+  const asked = element("p", {}, text);
   const told = element("div", { "aria-live": "polite" });
   const confirm = button(action, run, { class: "danger", disabled: Boolean(typed) });
   const cancel = button("Cancel", () => dialog.close());
@@ -33,7 +34,7 @@ export function confirmErasure({ title, text, action, typed, erase, closed }) {
   });
   const dialog = openDialog({
     title,
-    body: [element("p", {}, text), field && labelledBy(`Type ${typed} to go on`, field), told],
+    body: [asked, field && labelledBy(`Type ${typed} to go on`, field), told],
     actions: [cancel, confirm],
     closed: () => closed?.(erased),
   });
@@ -45,9 +46,9 @@ export function confirmErasure({ title, text, action, typed, erase, closed }) {
       const shown = await erase();
       erased = true;
       if (!shown) return dialog.close();
+      dialog.querySelector("h2").textContent = "Erased";
       told.replaceChildren(shown);
-      field?.parentElement.remove();
-      confirm.remove();
+      for (const done of [asked, field?.parentElement, confirm]) done?.remove();
       cancel.textContent = "Close";
       cancel.focus();
     } catch (error) {

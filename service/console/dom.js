@@ -70,7 +70,7 @@ function row(heads, cells) {
     cells.map((cell, i) =>
       i === 0
         ? element("th", { scope: "row" }, cell)
-        : element("td", { "data-head": heads[i] }, cell),
+        : element("td", { "data-head": typeof heads[i] === "string" ? heads[i] : null }, cell),
     ),
   );
 }

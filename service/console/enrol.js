@@ -1,8 +1,9 @@
 /* This is who they are: a person with photographs of their face. */
 
 import * as api from "./api.js";
+import { consentFields } from "./consent.js";
 import { button, choice, element, labelledBy, problemNotice, sentence, working } from "./dom.js";
-import { chosenGallery, galleryField, refreshGalleries } from "./galleries.js";
+import { chosenGallery, galleryField, refreshGalleries, whenGalleriesChange } from "./galleries.js";
 import { openPhotograph } from "./photograph.js";
 import { picker } from "./picker.js";
 import { count, figure, percent, plain } from "./words.js";
@@ -16,6 +17,7 @@ export function enrolView() {
   const id = element("input", { type: "text", maxlength: 128, autocomplete: "off", spellcheck: "false" });
   const quality = choice(QUALITY, "standard", null);
   const face = choice(FACES, "only", null);
+  const consent = consentFields();
   const grid = element("ul", { class: "shots" });
   const result = element("div", { class: "result", role: "status" });
   const submit = element("button", { class: "main", disabled: true }, "Enrol");
@@ -48,7 +50,7 @@ export function enrolView() {
     const sent = shots;
     const fields = {
       gallery: chosenGallery().name, name: name.value.trim(), person_id: id.value.trim(),
-      quality: quality.value, face: face.value,
+      quality: quality.value, face: face.value, consent: consent.value(),
     };
     submit.disabled = true;
     await working(result, async () => {
@@ -83,10 +85,12 @@ export function enrolView() {
     galleryField(),
     labelledBy("Name", name),
     labelledBy("Id", id, "One is made where none is given. An id that is there already gets more faces."),
+    consent.node,
     labelledBy("Quality asked for", quality),
     labelledBy("Several faces in a photograph", face),
     submit,
   );
+  whenGalleriesChange(() => consent.require(Boolean(chosenGallery().requires_consent)));
   const place = picker({ what: "photographs of one person", several: true, taken: add });
   return element("div", { class: "columns form-first" }, form, element("div", {}, result, place, grid));
 }

@@ -57,7 +57,7 @@ export function identifyView() {
     element(
       "div",
       { class: "columns" },
-      element("div", {}, stage, picker({ what: "a photograph", taken: ([file]) => look(file) })),
+      picker({ what: "a photograph", stage, taken: ([file]) => look(file) }),
       result,
     ),
   );

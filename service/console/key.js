@@ -4,16 +4,20 @@ import * as api from "./api.js";
 import { button, element, labelledBy, sentence } from "./dom.js";
 import { openDialog } from "./dialog.js";
 
-let dialog = null;
+let asking = false;
 
 /** Asks for the key. reason: why it is asked; accepted: called when another key, or none, is there. */
 export function askForKey(reason, accepted) {
-  if (dialog) return;
+  if (asking) return;
+  asking = true;
   const field = element("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true });
+  let answered = false;
   const use = (text) => {
+    answered = true;
     if (text) api.key.set(text);
     else api.key.forget();
     dialog.close();
+    asking = false; // the window's own word comes later, and the next question perhaps before it
     accepted();
   };
   const form = element(
@@ -21,7 +25,7 @@ export function askForKey(reason, accepted) {
     { id: "key-form", submit: (event) => { event.preventDefault(); use(field.value.trim()); } },
     labelledBy("Key", field, "It is kept until this tab is closed, and sent to this service alone."),
   );
-  dialog = openDialog({
+  const dialog = openDialog({
     title: "The key of this service",
     body: [reason && element("p", {}, sentence(reason)), form],
     actions: [
@@ -29,7 +33,7 @@ export function askForKey(reason, accepted) {
       api.key.get() && button("Forget the key", () => use("")),
       element("button", { class: "main", form: "key-form" }, "Use this key"),
     ],
-    closed: () => { dialog = null; },
+    closed: () => { if (!answered) asking = false; },
   });
   field.focus();
 }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { analyzeView } from "./analyze.js";
-import { button, element, icon } from "./dom.js";
+import { button, element, icon, sentence } from "./dom.js";
 import { enrolView } from "./enrol.js";
 import { refreshGalleries } from "./galleries.js";
 import { identifyView } from "./identify.js";
@@ -61,7 +61,7 @@ function walkTabs(event) {
   tab.focus();
 }
 
-/** Asks what the service is and holds; again whenever there is another key. */
+/** Asks what the service is and holds. */
 async function begin() {
   const state = document.getElementById("state");
   try {
@@ -70,17 +70,23 @@ async function begin() {
     await refreshGalleries();
     state.replaceChildren();
   } catch (error) {
-    if (error.status === 401) return;
-    state.textContent = error.status === 503 ? `Not ready: ${error.detail}` : error.detail ?? error.message;
+    const toldElsewhere = error.status === 401 || error.status === 403; // by the key's window, by the views
+    state.textContent = toldElsewhere ? "" : sentence(error.detail ?? error.message);
   }
+}
+
+/** Asks everything anew: there is another key, or none any more. */
+function beginAnew() {
+  begin();
+  open(location.hash.slice(1));
 }
 
 const tabs = document.getElementById("tabs");
 tabs.append(...views.map(({ tab }) => tab));
 tabs.addEventListener("keydown", walkTabs);
 document.getElementById("panels").replaceChildren(...views.map(({ panel }) => panel));
-document.getElementById("key").addEventListener("click", () => askForKey(null, begin));
-api.unauthorised.addEventListener("key", ({ detail }) => askForKey(detail.detail, begin));
+document.getElementById("key").addEventListener("click", () => askForKey(null, beginAnew));
+api.unauthorised.addEventListener("key", ({ detail }) => askForKey(detail.detail, beginAnew));
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address keeps the view's name
   document.getElementById("panels").focus();

@@ -69,7 +69,7 @@ export function peopleView() {
     });
   }
 
-  /** Walks all pages, since the service lists people by id alone; shows whom it finds as it goes. */
+  /** Walks all pages, since the service does not search in names. */
   async function find(text) {
     const signal = started();
     const gallery = chosenGallery().name;
@@ -106,10 +106,14 @@ export function peopleView() {
 
   function newGallery() {
     const field = element("input", { type: "text", required: true, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,127}" });
+    const days = element("input", { type: "number", min: 1, max: 36_500 });
+    const consent = element("input", { type: "checkbox" });
+    const asks = labelledBy("Enrol nobody without a record of consent", consent);
+    asks.classList.add("check");
     const told = element("div", {});
     const create = async () => {
       try {
-        const { name } = await api.createGallery({ name: field.value });
+        const { name } = await api.createGallery(fieldsOf(field.value, days.value, consent.checked));
         dialog.close();
         chooseGallery(name);
         await changed();
@@ -119,8 +123,9 @@ export function peopleView() {
     };
     const dialog = openDialog({
       title: "New gallery",
-      body: element("form", { id: "gallery-form", submit: (event) => { event.preventDefault(); create(); } },
-        labelledBy("Name", field, "Letters, digits, dot, hyphen and underscore."), told),
+      body: element("form", { id: "gallery-form", class: "form-part", submit: (event) => { event.preventDefault(); create(); } },
+        labelledBy("Name", field, "Letters, digits, dot, hyphen and underscore."),
+        labelledBy("Days after which people are erased", days, "Empty: they are kept until somebody deletes them."), asks, told),
       actions: [button("Cancel", () => dialog.close()), element("button", { class: "main", form: "gallery-form" }, "Create")],
     });
     field.focus();
@@ -147,6 +152,10 @@ async function withId(gallery, id, signal) {
     if (error.status === 404) return [];
     throw error;
   }
+}
+
+function fieldsOf(name, days, consent) {
+  return { name, ...(days && { retention_days: Number(days) }), ...(consent && { requires_consent: true }) };
 }
 
 function isLike({ id, name }, text) {

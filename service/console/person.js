@@ -3,8 +3,8 @@
 import * as api from "./api.js";
 import { button, element, labelledBy, problemNotice, table } from "./dom.js";
 import { confirmErasure, openDialog } from "./dialog.js";
-import { receipt } from "./receipt.js";
-import { count, moment, percent } from "./words.js";
+import { download, receipt } from "./receipt.js";
+import { count, moment, percent, plain } from "./words.js";
 
 /** A window on the person. changed: called when it closes after something has been changed. */
 export async function personDialog(gallery, id, changed) {
@@ -16,6 +16,7 @@ export async function personDialog(gallery, id, changed) {
     body: [body, told],
     actions: [
       button("Delete person", erase, { class: "quiet danger" }),
+      button("Export", () => after(async () => download(await api.exportPerson(gallery, id), "person.json"))),
       button("Close", () => dialog.close()),
     ],
     closed: () => altered && changed(),
@@ -48,9 +49,9 @@ export async function personDialog(gallery, id, changed) {
 
   function facesOf(person, faces) {
     const erasing = (face) => button("Delete", () => eraseFace(face), { class: "quiet danger", "aria-label": `Delete face ${face.id}` });
-    const rows = faces.map((face) => [element("code", {}, face.id), moment(face.created), percent(face.quality.score), erasing(face)]);
+    const rows = faces.map((face) => [element("code", {}, face.id), moment(face.created), face.quality ? percent(face.quality.score) : "imported", erasing(face)]);
     const title = element("h3", {}, `${count(person.faces, "face")}${person.faces > faces.length ? `, of which the first ${faces.length}` : ""}`);
-    return rows.length ? [title, table("Faces", ["Face", "Enrolled", "Quality", ""], rows)] : [title];
+    return rows.length ? [title, table("Faces", ["Face", "Enrolled", "Quality", element("span", { class: "unseen" }, "Action")], rows)] : [title];
   }
 
   function eraseFace(face) {
@@ -76,8 +77,10 @@ export async function personDialog(gallery, id, changed) {
   await after(async () => {});
 }
 
-function factsOf(gallery, { id, created, updated, metadata }) {
+function factsOf(gallery, { id, created, updated, metadata, consent, expires }) {
   const facts = [["Id", element("code", {}, id)], ["Gallery", gallery], ["Enrolled", moment(created)], ["Changed", moment(updated)]];
+  if (expires) facts.push(["Expires", moment(expires)]);
+  if (consent) facts.push(["Kept by", `${[plain(consent.basis), consent.reference].filter(Boolean).join(", ")}, since ${moment(consent.time)}`]);
   if (Object.keys(metadata).length) facts.push(["Metadata", element("code", {}, JSON.stringify(metadata))]);
   return element("dl", {}, facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }

@@ -3,8 +3,9 @@
 import { cameraDialog, hasCamera } from "./camera.js";
 import { button, element, icon } from "./dom.js";
 
-/** The place. taken: told the files; several: more than one at once; what: what it asks for. */
-export function picker({ what, several = false, taken }) {
+/** The place. taken: told the files; several: more than one at once; what: what it asks for; stage: where
+    photographs are shown, which may be dropped on too. */
+export function picker({ what, several = false, stage = null, taken }) {
   const input = element("input", {
     type: "file",
     class: "unseen",
@@ -17,12 +18,13 @@ export function picker({ what, several = false, taken }) {
     },
   });
   const choose = element("span", { class: "button" }, icon("photograph"), "Choose");
-  const place = element(
+  const asking = element(
     "div",
     { class: "drop" },
     element("p", {}, `Drop ${what}`, element("span", { class: "here" }, " here")),
     element("div", { class: "row" }, element("label", { class: "choose" }, input, choose), cameraButton(several, taken)),
   );
+  const place = element("div", { class: "place" }, stage, asking);
   takeDrops(place, several, taken);
   return place;
 }

@@ -6,9 +6,9 @@ import { plain } from "./words.js";
 /** The receipt, to be read and kept; null where the service gave none. */
 export function receipt(given) {
   if (!given) return null;
-  const facts = Object.entries(given).map(([name, value]) =>
-    element("div", {}, element("dt", {}, plain(name)), element("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))));
-  return element("div", { class: "notice good" }, element("strong", {}, "Erased"), element("dl", {}, facts),
+  const facts = Object.entries(given).filter(([, value]) => value !== null).map(([name, value]) =>
+    element("div", {}, element("dt", {}, plain(name)), element("dd", {}, [value].flat().join(", "))));
+  return element("div", { class: "notice good" }, element("dl", {}, facts),
     button("Keep the receipt", () => download(given, "receipt.json")));
 }
 

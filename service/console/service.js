@@ -39,6 +39,7 @@ export function serviceView() {
       show(history);
     } catch (error) {
       wrong.replaceChildren(problemNotice(error));
+      if (error.status === 401 || error.status === 403) return; // another key will look anew
     }
     timer = setTimeout(look, EVERY_MS);
   }

@@ -52,8 +52,8 @@ function side(title, changed) {
   const stage = element("div", { class: "stage" });
   const own = {
     chosen: null,
-    node: element("section", { "aria-label": title }, element("h3", {}, title), stage,
-      picker({ what: "a photograph", taken: ([file]) => take(file) })),
+    node: element("section", { "aria-label": title }, element("h3", {}, title),
+      picker({ what: "a photograph", stage, taken: ([file]) => take(file) })),
   };
   async function take(file) {
     const photograph = await opened(file);

@@ -20,7 +20,9 @@ def test_every_file_of_the_folder_is_served() -> None:
     assert PAGE in FILES
 
 
-@pytest.mark.parametrize("path", ["/", "/console/main.js", "/console/base.css", "/console/icon.svg"])
+@pytest.mark.parametrize(
+    "path", ["/", "/console/main.js", "/console/base.css", "/console/icon.svg"]
+)
 def test_a_file_comes_with_the_policy_and_is_asked_for_once(client: TestClient, path: str) -> None:
     answer = client.get(path)
     name = path.rsplit("/", 1)[1] or PAGE
@@ -72,10 +74,14 @@ def test_the_page_names_only_its_own_files_and_holds_no_script_or_style() -> Non
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_module_makes_no_markup_out_of_text_and_leaves_asking_to_one(name: str) -> None:
     module = text(name)
-    markup = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|\.style\b"
+    markup = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|\.style\b"
+    )
     assert not re.search(markup, module)
     assert ("fetch(" in module) == (name == "api.js")
-    assert not re.search(r"https?://(?!www\.w3\.org/)|XMLHttpRequest|sendBeacon|localStorage", module)
+    assert not re.search(
+        r"https?://(?!www\.w3\.org/)|XMLHttpRequest|sendBeacon|localStorage", module
+    )
     for imported in re.findall(r"from \"([^\"]+)\"", module):
         assert imported.removeprefix("./") in FILES
 
