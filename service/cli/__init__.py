@@ -1,5 +1,5 @@
 """The `mien` command: serve; enroll, identify, verify, analyze, calibrate and models, as a client
-of the API; keys and audit, on the data folder itself.
+of the API; backup, restore, import, keys and audit, on the data folder itself.
 
 The client's commands speak HTTP: to a server (--url), or, without one, to the application run
 inside this process on the local data folder. So one path answers both, and fields, defaults,
@@ -8,8 +8,8 @@ them, which could come to differ.
 
 A server that asks for a key is shown that of MIEN_KEY.
 
-Exit status: 0 done; 1 some photographs of an enrolment were refused, or an audit log does not
-hold; 2 it could not be done, and stderr says what was wrong.
+Exit status: 0 done; 1 some photographs of an enrolment or rows of an import were refused, or an
+audit log does not hold; 2 it could not be done, and stderr says what was wrong.
 """
 
 import asyncio
