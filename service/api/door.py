@@ -25,9 +25,12 @@ from service.errors import (
     KeyRequired,
     MienError,
     ScopeMissing,
+    StorageUnavailable,
 )
 from service.guard.audit import Entry
-from service.guard.gate import ANYONE, NOBODY, Gate
+from service.guard.gate import ANYONE, KEYS_UNREADABLE, NOBODY, Gate
+from service.guard.keys import Key
+from service.observe.logs import log
 from service.observe.record import UNKNOWN_ROUTE, Record
 
 _BEARER: Final = "bearer "
@@ -66,7 +69,7 @@ class Door:
         if self._gate.keys is None:
             visit.actor = ANYONE
         else:
-            visit.key = self._gate.holder(_shown_keys(request))
+            visit.key = self._holder(request)
             visit.actor = record_of(request).key = visit.key.name
             if visit.key.rate or visit.key.quota:
                 await asyncio.to_thread(self._gate.spend, visit.key)
@@ -78,6 +81,15 @@ class Door:
         if "gallery" in asked.parameters:
             visit.enter(asked.parameters["gallery"])
         request.state.visit = visit
+
+    def _holder(self, request: Request) -> Key:
+        """The key that the request shows. Raises KeyRequired; StorageUnavailable without saying
+        why, which is the operator's to know and stands in the log."""
+        try:
+            return self._gate.holder(_shown_keys(request))
+        except StorageUnavailable as error:
+            log.error("the keys cannot be read", reason=error.reason)
+            raise StorageUnavailable(KEYS_UNREADABLE) from error
 
     async def _note_refusal(self, request: Request, visit: Visit, route: str) -> None:
         record = record_of(request)

@@ -122,9 +122,7 @@ def _named(request: Request, name: str) -> Artefact:
     return artefacts[name]
 
 
-def _own_calibrations(
-    engine: Engine, seen: Sequence[str] | None
-) -> list[schemas.OwnCalibration]:
+def _own_calibrations(engine: Engine, seen: Sequence[str] | None) -> list[schemas.OwnCalibration]:
     """The user's calibrations that are of the engine's space, or that a gallery of it is bound to,
     damaged and lost ones with their problem. seen: the galleries that are told of, None: all."""
     bound = _bound_galleries(engine, seen)

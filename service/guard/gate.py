@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from service.errors import AuditUnavailable, KeyRequired
+from service.errors import AuditUnavailable, KeyRequired, StorageUnavailable
 from service.guard.audit import FILE as AUDIT
 from service.guard.audit import Audit, Entry
 from service.guard.keys import FILE as KEYS
@@ -25,6 +25,7 @@ from service.guard.limits import Limits
 NOBODY: Final = "nobody"  # shows no key, or none that holds
 ANYONE: Final = "anyone"  # of a service without keys
 REFUSED: Final = "access.refused"
+KEYS_UNREADABLE: Final = "the keys cannot be read"
 TOGETHER_S: Final = 60.0
 _ITSELF: Final = "mien"
 
@@ -94,14 +95,22 @@ class Gate:
             self._record_refusals(actor, reason, count, what)
 
     def check(self) -> list[str]:
-        """Why nothing can be recorded, nothing when it can: after a failure it is tried again."""
-        if self._failure is None:
-            return []
+        """Why callers are refused, a sentence each, that anybody may read.
+
+        The log that could not be written is tried again, so that it recovers by itself.
+        """
+        reasons = []
         try:
-            self.record(_ITSELF, "audit.resumed")
+            if self.keys is not None:
+                self.keys.all()
+        except StorageUnavailable:
+            reasons.append(KEYS_UNREADABLE)
+        try:
+            if self._failure is not None:
+                self.record(_ITSELF, "audit.resumed")
         except AuditUnavailable as error:
-            return [str(error)]
-        return []
+            reasons.append(str(error))
+        return reasons
 
     def close(self) -> None:
         """Records the refusals that were counted, and closes the files."""

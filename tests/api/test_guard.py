@@ -321,7 +321,10 @@ def test_keys_that_cannot_be_read_let_nobody_in_until_they_can(own_house: House)
     file.write_bytes(whole[:-20])
     refused = own_house.client.get("/galleries", headers=headers)
     assert (refused.status_code, slug(refused)) == (503, "storage-unavailable")
+    assert problem(refused)["reason"] == "the keys cannot be read"  # and not where they lie
+    assert problem(own_house.client.get("/readyz"))["reasons"] == ["the keys cannot be read"]
     file.write_bytes(whole)
+    assert own_house.client.get("/readyz").status_code == 200
     assert own_house.client.get("/galleries", headers=headers).status_code == 200
 
 
