@@ -11,6 +11,7 @@ from service.backup.restore import Restored, restore_backup
 from service.backup.take import Backup, take_backup
 from service.cli.keys import AsJson, Data, folder_of
 from service.cli.plain import plain_errors
+from service.cli.record import note_in_audit
 from service.cli.tables import print_json
 from service.gallery import DATA_KEYS_FILE_NAME
 from service.gallery.copies import Contents
@@ -33,11 +34,14 @@ def backup(
     its name when it is whole, looked through and on disk. See docs/backup.md.
     """
     with plain_errors():
-        taken = take_backup(folder_of(data), target, data_keys=data_keys)
+        folder = folder_of(data)
+        taken = take_backup(folder, target, data_keys=data_keys)
+        with_keys = data_keys is not None
+        note_in_audit(folder, "backup", data_keys=with_keys, **_counts(taken.contents))
     if as_json:
         print_json(_backup_facts(taken))
     else:
-        _print_all(_backup_told(taken, with_data_keys=data_keys is not None))
+        _print_all(_backup_told(taken, with_data_keys=with_keys))
 
 
 def restore(
@@ -56,7 +60,9 @@ def restore(
     Every file is held to its SHA-256, and the gallery looked through, before anything is touched.
     """
     with plain_errors():
-        back = restore_backup(backup, folder_of(data), replace=replace, data_keys=data_keys)
+        folder = folder_of(data)
+        back = restore_backup(backup, folder, replace=replace, data_keys=data_keys)
+        note_in_audit(folder, "restore", made=back.made, **_counts(back.contents))
     if as_json:
         print_json(_restored_facts(back))
     else:
@@ -112,6 +118,14 @@ def _restored_told(back: Restored) -> Iterator[str]:
 
 
 def _counted(contents: Contents) -> str:
-    persons = sum(gallery.persons for gallery in contents.galleries)
-    faces = sum(gallery.faces for gallery in contents.galleries)
-    return f"{persons} persons with {faces} faces in {len(contents.galleries)} galleries"
+    return "{persons} persons with {faces} faces in {galleries} galleries".format(
+        **_counts(contents)
+    )
+
+
+def _counts(contents: Contents) -> dict[str, int]:
+    return {
+        "galleries": len(contents.galleries),
+        "persons": sum(gallery.persons for gallery in contents.galleries),
+        "faces": sum(gallery.faces for gallery in contents.galleries),
+    }

@@ -20,6 +20,7 @@ import typer
 from service.cli.door import Refused, Unable, answer_of, open_service, post
 from service.cli.folder import progress_bar
 from service.cli.plain import complain, err, plain_errors
+from service.cli.record import note_in_audit
 from service.cli.tables import print_json, print_table
 from service.errors import FieldInvalid
 from service.imports.compreface import Dump, Subject, read_dump, services_of
@@ -35,6 +36,7 @@ app = typer.Typer(
 # A person's photographs go in one call, so that they are enrolled whole or not at all.
 _MOST_IMAGES: Final = 1000
 _MOST_BYTES: Final = 2**33
+_IDS_AN_ENTRY: Final = 50  # of the audit log; an id in JSON has up to 1.5 KiB
 
 Gallery = Annotated[str, typer.Option(help="The gallery that is meant.")]
 Data = Annotated[Path | None, typer.Option(help="The data folder; else MIEN_DATA.")]
@@ -73,6 +75,7 @@ def embeddings(
         read = read_embeddings(path, space=served, said=space, normalize=normalize)
         outcome.refused += [asdict(refusal) for refusal in read.refused]
         _enroll_people(settings, served, read, outcome)
+        _note(settings, "embeddings", outcome)
     _end_with(outcome, as_json=as_json)
 
 
@@ -103,7 +106,16 @@ def compreface(
             outcome.notes.append(f"its embeddings, of {networks}, are of other spaces: not taken")
         fields = {"gallery": gallery, "face": face, "quality": quality}
         asyncio.run(_enroll_subjects(settings, found, subjects, fields, outcome))
+        _note(settings, "compreface", outcome)
     _end_with(outcome, as_json=as_json)
+
+
+def _note(settings: Settings, kind: str, outcome: Outcome) -> None:
+    """Has the audit log say what was imported."""
+    new = [entry["person_id"] for entry in outcome.enrolled if not entry["before"]]
+    for start in range(0, len(new), _IDS_AN_ENTRY):
+        some = new[start : start + _IDS_AN_ENTRY]
+        note_in_audit(settings.data, "import", kind=kind, gallery=outcome.gallery, person_ids=some)
 
 
 def _local(data: Path | None) -> Settings:

@@ -110,12 +110,12 @@ def _ring(data: Path | None) -> Iterator[KeyRing]:
     """The keys, to be changed by who is at the machine. What they refuse becomes Unable."""
     folder = folder_of(data)
     try:
-        yield KeyRing(folder / KEYS, Audit(folder / AUDIT), f"cli:{_user()}")
+        yield KeyRing(folder / KEYS, Audit(folder / AUDIT), f"cli:{user_name()}")
     except ValueError as error:
         raise Unable(str(error)) from error
 
 
-def _user() -> str:
+def user_name() -> str:
     """The system's name of who runs the command; the number where there is none."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -21,7 +21,7 @@ from service.backup.take import take_backup
 from service.errors import BackupRefused, StorageUnavailable, TemplateKeysRefused
 from service.gallery import DATA_KEYS_FILE_NAME, FILE_NAME, open_gallery
 from service.gallery.contract import Galleries
-from service.guard.audit import Audit, verify
+from service.guard.audit import Audit, read_entries, verify
 from service.settings import Settings
 from tests.e2e.enroller import SPACE, Deed, deeds, embeddings_of, enroll
 from tests.service.conftest import Mien
@@ -356,6 +356,23 @@ def test_the_commands_say_what_they_did(
     assert table.exit_code == 0, table.output
     assert "1 persons with 2 faces" in table.stdout
     assert found_in(settings.data) == "ada"
+
+
+def test_a_data_folder_with_an_audit_log_has_backups_and_restorations_in_it(
+    mien: Mien, settings: Settings, tmp_path: Path
+) -> None:
+    open_gallery(settings.data).close()
+    log = settings.data / "audit.jsonl"
+    assert mien("backup", tmp_path / "first").exit_code == 0
+    assert not log.exists()  # there is none where nothing is recorded
+    Audit(log).record("me", "enroll")
+    assert mien("backup", tmp_path / "second").exit_code == 0
+    assert mien("restore", tmp_path / "second", "--replace").exit_code == 0
+    entries = list(read_entries(log))
+    assert [entry.action for entry in entries] == ["enroll", "backup", "restore"]
+    assert entries[1].actor.startswith("cli:")
+    assert entries[1].what == {"data_keys": False, "galleries": 1, "persons": 0, "faces": 0}
+    assert verify(log).flaw is None
 
 
 def test_a_larger_gallery_is_backed_up_whole(data: Path, tmp_path: Path) -> None:

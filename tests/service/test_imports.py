@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from service.api import schemas
 from service.errors import ImportRefused
 from service.gallery import open_gallery
+from service.guard.audit import Audit, read_entries
 from service.imports.compreface import read_dump, services_of
 from service.imports.embeddings import Person, Read, read_embeddings
 from service.imports.people import enroll_person
@@ -233,13 +234,16 @@ def test_imported_people_are_there_once_and_answered(
     first = mien("import", "embeddings", people, "--space", SPACE)
     assert first.exit_code == 0, first.output
     assert "2 persons with 3 faces enrolled, 0 there before" in first.stdout
+    Audit(settings.data / "audit.jsonl").record("me", "begin")
     again = json.loads(mien("import", "embeddings", people, "--space", SPACE, "--json").stdout)
     assert [entry["before"] for entry in again["enrolled"]] == [True, True]
-    npz(people, embeddings=vectors * 2, person_ids=np.array(["ada", "ada", "eve"]))
+    npz(people, embeddings=vectors * [[2], [2], [1]], person_ids=np.array(["ada", "ada", "eve"]))
     more = mien("import", "embeddings", people, "--space", SPACE)
     assert more.exit_code == 1
+    [_, noted] = read_entries(settings.data / "audit.jsonl")
+    assert noted.what == {"kind": "embeddings", "gallery": "default", "person_ids": ["eve"]}
     assert "its length is 2, not 1" in more.stdout.replace("\n", "")
-    assert persons_in(settings) == {"ada": (None, 2), "ben": (None, 1)}
+    assert persons_in(settings) == {"ada": (None, 2), "ben": (None, 1), "eve": (None, 1)}
 
     store = open_gallery(settings.data)
     [[best]] = store.search("default", space=SPACE, embeddings_ND=vectors[2:], top_k=1)
