@@ -7,16 +7,20 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
+from service.settings import SHIPPED_MODELS
 from tests.cartoon import cartoon_photograph
 from tests.drawn import png
 from tests.e2e.browser import (
@@ -41,6 +45,7 @@ TWO = png(cartoon_photograph([(20, 40, 200), (300, 40, 240)]))
 STRANGER = png(cartoon_photograph([(200, 100, 240)]))
 NOBODY = png(cartoon_photograph([]))
 MARKUP = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
+OFF = {"expression": "off", "attributes": "off"}
 VIEWS = ("Identify", "Verify", "Analyze", "Enrol", "People", "Service")
 
 
@@ -153,6 +158,27 @@ def test_a_dropped_photograph_is_identified_with_the_name_over_the_face(
         expect(said).to_contain_text("No face was found")
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "turned"])
+def test_a_photograph_is_marked_upright_also_where_the_browser_cannot_show_it(
+    browser: Browser, address: str, gallery: str, kind: str
+) -> None:
+    picture = Image.open(io.BytesIO(PORTRAIT)).crop((0, 0, 512, 400))
+    file = io.BytesIO()
+    if kind == "TIFF":
+        picture.save(file, "TIFF")
+    else:
+        exif = Image.Exif()
+        exif[Base.Orientation] = 6  # is shown turned a quarter to the right
+        picture.transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", exif=exif)
+    with visiting(browser, address) as page:
+        view = view_of(page, "Identify", gallery)
+        upload(view, file.getvalue())
+        expect(view.locator(".mark.match text")).to_have_text(re.compile(NAME))
+        expect(view.get_by_text("This browser cannot show")).to_have_count(int(kind == "TIFF"))
+        size = view.locator(".photograph canvas").evaluate("(one) => [one.width, one.height]")
+        assert size == [512, 400]
+
+
 def drop(page: Page, place: Locator, picture: bytes) -> None:
     """Drops the picture as a file, from outside the browser."""
     transfer = page.evaluate_handle(
@@ -246,18 +272,37 @@ def test_expression_and_attributes_are_bars_as_long_as_their_scores(
 def test_features_that_are_off_are_said_to_be_and_cannot_be_asked_for(
     browser: Browser, tmp_path: Path
 ) -> None:
-    off = {"expression": "off", "attributes": "off"}
-    expected = ("ERR_CONNECTION_REFUSED",)
-    with serving(tmp_path / "data", tmp_path / "log", **off) as address:
-        visit = visiting(browser, address, expected=expected)
-        page = visit.__enter__()
+    with (
+        serving(tmp_path / "data", tmp_path / "log", **OFF) as address,
+        visiting(browser, address) as page,
+    ):
         view = view_of(page, "Analyze")
         expect(view.get_by_text("Expression is switched off")).to_be_visible()
         expect(view.get_by_text("Attributes is switched off")).to_be_visible()
         expect(view.locator(".drop")).to_be_hidden()
-    upload(view_of(page, "Identify"), PORTRAIT)  # the server has gone
-    expect(page.get_by_role("alert")).to_contain_text("out of reach")
-    visit.__exit__(None, None, None)
+
+
+def test_why_the_service_is_not_ready_is_told_and_that_it_has_gone(
+    browser: Browser, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    for name in ("mtcnn", "ecacface-mobile"):
+        shutil.copytree(SHIPPED_MODELS / name, models / name)
+    expected = ("503", "ERR_CONNECTION_REFUSED")
+    with ExitStack() as open_pages:
+        with serving(tmp_path / "data", tmp_path / "log", models=models, **OFF) as address:
+            page = open_pages.enter_context(visiting(browser, address, expected=expected))
+            page.clock.install()
+            view = view_of(page, "Service")
+            expect(view.locator(".readiness.good")).to_have_text("Ready")
+            graph = models / "ecacface-mobile" / "model.onnx"
+            graph.write_bytes(graph.read_bytes() + b" ")
+            page.clock.run_for(5000)
+            expect(view.locator(".readiness.bad")).to_contain_text(
+                "Not ready: model.onnx of the model ecacface-mobile was changed on disk"
+            )
+        upload(view_of(page, "Identify"), PORTRAIT)
+        expect(page.get_by_role("alert")).to_contain_text("out of reach")
 
 
 def test_people_are_paged_searched_renamed_and_deleted(
@@ -423,10 +468,9 @@ def test_a_key_is_asked_for_kept_for_the_tab_alone_and_told_what_it_lacks(
     create = [*MIEN, "keys", "create", "door", "--scope", "recognise", "--data", str(data)]
     made = subprocess.run([*create, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
     key = json.loads(made.stdout)["key"]
-    off = {"expression": "off", "attributes": "off"}
     refused = ("401", "403")
     with (
-        serving(data, tmp_path / "log", keys="required", **off) as address,
+        serving(data, tmp_path / "log", keys="required", **OFF) as address,
         visiting(browser, address, expected=refused) as page,
     ):
         window = page.get_by_role("dialog", name="The key of this service")
