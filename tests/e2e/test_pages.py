@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,19 @@ def done(block: str, folder: Path, **environment: object) -> str:
     return ended.stdout
 
 
-def test_the_three_forms_of_an_image_find_the_same_face(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", tmp_path / "log") as address:
-        block = example("api.md", "--data-binary").replace("localhost:8000", address)
-        found = answers(done(block, tmp_path))
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of a server, and its folder: in it `data` and `log`."""
+    folder = tmp_path_factory.mktemp("service")
+    with serving(folder / "data", folder / "log") as address:
+        yield address, folder
+
+
+def test_the_three_forms_of_an_image_find_the_same_face(
+    service: tuple[str, Path], tmp_path: Path
+) -> None:
+    block = example("api.md", "--data-binary").replace("localhost:8000", service[0])
+    found = answers(done(block, tmp_path))
     faces = [answer["images"][0]["faces"] for answer in found]
     assert len(faces) == 3
     assert len(faces[0]) == 1
@@ -69,3 +79,34 @@ def test_who_is_erased_leaves_a_receipt_and_nothing_else(tmp_path: Path) -> None
     assert "hold" in verdict
     page = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
     assert all(f"`{deed}`" in page for deed in told)
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="there is no jq")
+def test_the_log_answers_what_the_page_asks_of_it(
+    service: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, folder = service
+    asked, failed, slow = example("operations.md", "jq").splitlines()
+    logs = re.escape("docker compose logs --no-log-prefix mien")
+    asked, failed, slow = (
+        re.sub(logs, f"cat {folder / 'log'}", line) for line in (asked, failed, slow)
+    )
+    [request_id] = re.findall(r'== "(\w+)"', asked)
+    identify = f"curl -sS -H 'X-Request-ID: {request_id}' -F image=@ada.jpg {address}/identify"
+    done(identify, tmp_path)
+    line = answers(done(asked, tmp_path))
+    assert [(one["route"], one["request_id"]) for one in line] == [("/identify", request_id)]
+    assert done(failed, tmp_path) == ""
+    assert done(slow.replace("> 200", "> 0"), tmp_path).split()[-1] == request_id
+
+
+def test_a_backup_is_taken_and_brought_back_as_the_page_says(
+    service: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, folder = service
+    block = example("operations.md", "--data new-data")
+    block = block.replace("/backup/", f"{tmp_path}/").replace("2026-11-22", "$(date +%F)")
+    done(f"curl -sSf -F image=@ada.jpg -F person_id=p-17 {address}/enroll", tmp_path)
+    said = done(block, tmp_path, MIEN_DATA=folder / "data")
+    assert said.count("1 persons with 1 faces") == 2
+    assert (tmp_path / "new-data" / "gallery.sqlite3").is_file()
