@@ -112,8 +112,9 @@ def number(
 
 
 def table(title: str, query: str, columns: Sequence[str], *, text: str, width: int = 8) -> Json:
-    """The series of now, a row each: `columns` are labels, and "Value" where the value counts."""
-    panel = _panel("table", title, text, width, 8, {"": query}, {}, [], {"showHeader": True})
+    """The series of now, a row each, by the last column: `columns` are labels, or "Value"."""
+    options = {"showHeader": True, "sortBy": [{"displayName": columns[-1], "desc": False}]}
+    panel = _panel("table", title, text, width, 8, {"": query}, {}, [], options)
     panel["targets"][0] |= {"instant": True, "format": "table"}
     panel["transformations"] = [
         {"id": "filterFieldsByName", "options": {"include": {"names": list(columns)}}},

@@ -32,11 +32,12 @@ def board() -> Json:
                     text="Without /healthz, /readyz and /metrics, over five minutes.",
                 ),
                 number(
-                    "Failed now",
+                    "Available now",
                     "percentunit",
-                    "job:mien_call_errors:ratio_5m",
+                    "1 - job:mien_call_errors:ratio_5m",
                     width=3,
-                    text="Share of five minutes' calls that were answered with 5xx.",
+                    steps=(0.99, 0.999),
+                    text="Share of five minutes' calls that were answered without 5xx.",
                 ),
                 number(
                     "Available, 30 days",
