@@ -87,7 +87,7 @@ def persons_of(address: str) -> dict[str, int]:
         more = f"&cursor={cursor}" if cursor else ""
         _, body = asked(address, f"/galleries/default/persons?limit=1000{more}")
         persons |= {person["id"]: person["faces"] for person in body["items"]}
-        cursor = body["next_cursor"]
+        cursor = body["next"]
     return persons
 
 
