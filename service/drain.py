@@ -15,8 +15,8 @@ from typing import Final
 
 DRAINING: Final = "it is draining: it answers the calls it has, and ends"
 LINGER_S: Final = 1.0  # the port stays open, and what comes is told to go elsewhere
-IN_FLIGHT_S: Final = 6  # for calls in flight, from when the port is closed
-END_S: Final = 8.0  # from the signal to the end, whatever is still going on; ten are promised
+IN_FLIGHT_S: Final = 5  # for calls in flight, from when the port is closed
+END_S: Final = 7.5  # from the signal to the end, whatever is still going on; ten are promised
 
 
 def drain_on_sigterm(begin: Callable[[], None]) -> None:
