@@ -35,6 +35,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTER = "/opt/outer-site-packages"
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+FOLDER = "MIEN_WALK_FOLDER"  # set inside the mount namespace
 READY_S, STOP_S = 120.0, 15.0
 
 
@@ -97,7 +99,7 @@ class Walk:
         upper, work, root = (self._folder / stage.name / part for part in ("upper", "work", "root"))
         for path in (upper, work, root):
             path.mkdir(parents=True)
-        below = f"{self._folder / base.name / 'upper'}:/" if base else "/"
+        below = base.root if base else "/"
         options = f"lowerdir={below},upperdir={upper},workdir={work}"
         _run("mount", "-t", "overlay", "overlay", "-o", options, root)
         stage.root = root
@@ -105,7 +107,10 @@ class Walk:
         for path in _parents_of_python():  # a base image's own python can be run by everybody
             inside = root / path.relative_to("/")
             inside.chmod(inside.stat().st_mode | 0o555)
-        _run("mount", "--rbind", "/dev", root / "dev")
+        _run("mount", "-t", "tmpfs", "tmpfs", root / "dev")
+        for device in DEVICES:
+            (root / "dev" / device).touch()
+            _run("mount", "--bind", f"/dev/{device}", root / "dev" / device)
         _run("mount", "-t", "proc", "proc", root / "proc")
         _run("mount", "-t", "tmpfs", "tmpfs", root / "tmp")
         if (hidden := root / ROOT.relative_to("/")).exists():  # no step can reach round COPY
@@ -306,26 +311,29 @@ def _run(*words: str | Path, env: dict[str, str] | None = None) -> None:
 
 
 def main() -> None:
-    """Walks in a mount namespace of its own, which takes every mount with it when it ends."""
+    """Walks in a mount namespace of its own, in a folder that is removed when that has ended: with
+    it every mount is gone, so that nothing of the machine is in the folder when it is removed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=("cpu", "gpu"))
     parser.add_argument("--offline", type=Path, metavar="SITE_PACKAGES")
     parser.add_argument("--with", dest="given", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--build-only", action="store_true", help="a GPU's, where there is none")
     asked = parser.parse_args()
-    if "MIEN_WALK" not in os.environ:
+    if FOLDER in os.environ:
+        walk(asked, Path(os.environ[FOLDER]))
+        return
+    with tempfile.TemporaryDirectory(prefix="mien-walk-") as name:
         unshared = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
-        os.execvpe(unshared[0], unshared, {**os.environ, "MIEN_WALK": "inside"})
-    with tempfile.TemporaryDirectory(prefix="mien-walk-", ignore_cleanup_errors=True) as name:
-        stages = read_stages((ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8"))
-        stage = Walk(stages, Path(name), asked.offline).build(asked.target)
-        try:
-            if not asked.build_only:
-                serve(stage, Path(name), asked.given)
-        finally:
-            for each in stages.values():
-                if each.root is not None:
-                    _run("umount", "--recursive", "--lazy", each.root)
+        done = subprocess.run(unshared, env={**os.environ, FOLDER: name})
+    sys.exit(done.returncode)
+
+
+def walk(asked: argparse.Namespace, folder: Path) -> None:
+    """Builds the target and, unless it is only to be built, serves from it."""
+    stages = read_stages((ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8"))
+    stage = Walk(stages, folder, asked.offline).build(asked.target)
+    if not asked.build_only:
+        serve(stage, folder, asked.given)
 
 
 if __name__ == "__main__":
