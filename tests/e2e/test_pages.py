@@ -33,7 +33,7 @@ def done(block: str, folder: Path, **environment: object) -> str:
     ended = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", block],
         cwd=folder,
-        env={**own, "PATH": path, **given},
+        env={**own, "PATH": path, "COLUMNS": "200", **given},
         capture_output=True,
         text=True,
         check=False,
@@ -110,3 +110,22 @@ def test_a_backup_is_taken_and_brought_back_as_the_page_says(
     said = done(block, tmp_path, MIEN_DATA=folder / "data")
     assert said.count("1 persons with 1 faces") == 2
     assert (tmp_path / "new-data" / "gallery.sqlite3").is_file()
+
+
+def test_a_key_is_made_used_rotated_and_revoked_as_the_page_says(tmp_path: Path) -> None:
+    create, ask, *rest = example("keys.md", "mien keys create").splitlines()
+    data, owner = tmp_path / "data", tmp_path / "owner"
+    owner.write_text("0123456789abcdef" * 2, encoding="ascii")
+    key = done(create, tmp_path, MIEN_DATA=data).strip()
+    with serving(data, tmp_path / "log", keys="required", key_file=owner) as address:
+        asked = ask.replace("https://mien.example", address).replace("who.jpg", "ada.jpg")
+        gallery = f"curl -sSf -H 'X-API-Key: {owner.read_text()}' --json '{{\"name\": \"staff\"}}'"
+        done(f"{gallery} {address}/galleries", tmp_path)
+        [found] = answers(done(asked, tmp_path, KEY=key))
+        said = done("\n".join(rest), tmp_path, MIEN_DATA=data)
+        [refused] = answers(done(asked, tmp_path, KEY=key))
+    assert (found["gallery"], len(found["images"][0]["faces"])) == ("staff", 1)
+    assert refused["type"] == "/problems/key-required"
+    assert re.search(r"^\W*front-desk\W+recognise\W+staff", said, re.MULTILINE)
+    assert re.search(r"^\d+ \S+ front-desk identify ", said, re.MULTILINE)
+    assert re.search(r"^\d+ entries hold; the head is \d+:[0-9a-f]{64}$", said, re.MULTILINE)
