@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +126,6 @@ def labels_of(family: Metric) -> set[str]:
     """Its labels, without those that its type brings."""
     assert family.samples, f"{family.name} was not counted"
     return {label for sample in family.samples for label in sample.labels} - {"le"}
-
-
-def test_links_between_the_docs_lead_somewhere() -> None:
-    pages = ("settings", "errors", "api", "gallery", "calibration", "metrics", "quality", "keys")
-    for page in (f"{name}.md" for name in pages):
-        text = (DOCS / page).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert (DOCS / target).exists(), f"{page}: {target}"
 
 
 def test_the_openapi_document_is_as_it_was(app: FastAPI) -> None:
