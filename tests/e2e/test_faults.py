@@ -182,6 +182,7 @@ def test_a_full_disk_stops_enrolments_alone_and_only_while_it_is_full(
         told = {"ada"}
         assert enrolled(address, "ada", photograph) == (201, "")
         fill(ballast)
+        assert "disk of MIEN_DATA is full" in " ".join(unready(address))  # before a write fails
         answers = {}
         for n in range(500):
             answers[f"p{n}"] = enrolled(address, f"p{n}", photograph)
