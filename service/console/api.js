@@ -9,7 +9,9 @@ export class Problem extends Error {
   constructor(body, status) {
     super(body.detail ?? body.title);
     Object.assign(this, { fields: body, title: body.title, detail: body.detail, status });
-    this.slug = String(body.type ?? "").split("/").pop();
+    this.slug = String(body.type ?? "")
+      .split("/")
+      .pop();
     this.requestId = body.request_id;
   }
 }
@@ -32,7 +34,8 @@ async function send(method, path, { json, form, headers, signal } = {}) {
   const answer = await reached(path, { method, headers: sent, body, signal, credentials: "omit" });
   if (answer.ok) return answer;
   const problem = await problemOf(answer);
-  if (answer.status === 401) unauthorised.dispatchEvent(new CustomEvent("key", { detail: problem }));
+  if (answer.status === 401)
+    unauthorised.dispatchEvent(new CustomEvent("key", { detail: problem }));
   throw problem;
 }
 
@@ -51,7 +54,10 @@ async function problemOf(answer) {
     return new Problem(await answer.json(), answer.status);
   } catch {
     const title = answer.statusText || "No answer of the service";
-    return new Problem({ title, detail: `status ${answer.status}, without a reason` }, answer.status);
+    return new Problem(
+      { title, detail: `status ${answer.status}, without a reason` },
+      answer.status,
+    );
   }
 }
 
@@ -80,16 +86,25 @@ export const identify = (image, fields, signal) =>
 
 /** Whether two photographs show one person. */
 export const verify = (a, b, fields, signal) =>
-  call("POST", "/verify", { form: formOf(fields, [["image_a", a], ["image_b", b]]), signal });
+  call("POST", "/verify", {
+    form: formOf(fields, [
+      ["image_a", a],
+      ["image_b", b],
+    ]),
+    signal,
+  });
 
 /** What the faces of a photograph show. */
 export const analyze = (image, fields, signal) =>
   call("POST", "/analyze", { form: formOf(fields, [["image", image]]), signal });
 
-/** A person with photographs. attempt: the same for the same photographs, so that none comes twice. */
+/** A person with photographs. attempt: the same when they are sent again, so that none comes twice. */
 export const enrol = (images, fields, attempt) =>
   call("POST", "/enroll", {
-    form: formOf(fields, images.map((image) => ["image", image])),
+    form: formOf(
+      fields,
+      images.map((image) => ["image", image]),
+    ),
     headers: { "Idempotency-Key": attempt },
   });
 
@@ -101,7 +116,10 @@ export async function galleries() {
   const found = [];
   let cursor = null;
   do {
-    const page = await call("GET", `/galleries?limit=1000${cursor ? `&cursor=${part(cursor)}` : ""}`);
+    const page = await call(
+      "GET",
+      `/galleries?limit=1000${cursor ? `&cursor=${part(cursor)}` : ""}`,
+    );
     found.push(...page.items);
     cursor = page.next;
   } while (cursor);
@@ -113,16 +131,23 @@ export const deleteGallery = (gallery) => call("DELETE", `/galleries/${part(gall
 
 /** A page of a gallery's people. */
 export const persons = (gallery, { cursor, limit, signal }) =>
-  call("GET", `/galleries/${part(gallery)}/persons?limit=${limit}${cursor ? `&cursor=${part(cursor)}` : ""}`, { signal });
+  call(
+    "GET",
+    `/galleries/${part(gallery)}/persons?limit=${limit}${cursor ? `&cursor=${part(cursor)}` : ""}`,
+    { signal },
+  );
 
 export const person = (gallery, id, signal) => call("GET", personPath(gallery, id), { signal });
-export const changePerson = (gallery, id, fields) => call("PATCH", personPath(gallery, id), { json: fields });
+export const changePerson = (gallery, id, fields) =>
+  call("PATCH", personPath(gallery, id), { json: fields });
 export const exportPerson = (gallery, id) => call("GET", `${personPath(gallery, id)}/export`);
 export const deletePerson = (gallery, id) => call("DELETE", personPath(gallery, id));
 
 /** The faces of a person, the first thousand. */
-export const faces = async (gallery, id) => (await call("GET", `${personPath(gallery, id)}/faces?limit=1000`)).items;
-export const deleteFace = (gallery, id, face) => call("DELETE", `${personPath(gallery, id)}/faces/${part(face)}`);
+export const faces = async (gallery, id) =>
+  (await call("GET", `${personPath(gallery, id)}/faces?limit=1000`)).items;
+export const deleteFace = (gallery, id, face) =>
+  call("DELETE", `${personPath(gallery, id)}/faces/${part(face)}`);
 
 /** Why the service is not ready; [] when it is. Throws a Problem when it cannot be asked. */
 export async function notReady() {

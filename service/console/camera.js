@@ -4,12 +4,17 @@ import { button, element, problemNotice } from "./dom.js";
 import { openDialog } from "./dialog.js";
 import { count } from "./words.js";
 
-/** Whether the browser lets this page ask for a camera: only over https, or on the machine itself. */
+/** Whether the browser lets this page ask for a camera: over https, or on the machine itself. */
 export const hasCamera = () => Boolean(navigator.mediaDevices?.getUserMedia);
 
 /** A window with the camera's picture. taken: told the photographs; several: more than one. */
 export async function cameraDialog({ several, taken }) {
-  const video = element("video", { autoplay: true, muted: true, playsinline: true, "aria-label": "What the camera sees" });
+  const video = element("video", {
+    autoplay: true,
+    muted: true,
+    playsinline: true,
+    "aria-label": "What the camera sees",
+  });
   video.muted = true; // the attribute alone does not hold for elements that scripts make
   const said = element("p", { role: "status" }, "Waiting for the camera");
   const shutter = button("Take photograph", () => take(), { class: "main", disabled: true });
@@ -43,7 +48,9 @@ export async function cameraDialog({ several, taken }) {
     await video.play();
     shutter.disabled = false;
     shutter.focus();
-    said.textContent = several ? "Turn the head a little from one photograph to the next." : "Look at the camera.";
+    said.textContent = several
+      ? "Turn the head a little from one photograph to the next."
+      : "Look at the camera.";
   } catch (error) {
     if (dialog.open) said.replaceWith(problemNotice(refusal(error)));
   }

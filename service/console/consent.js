@@ -15,18 +15,28 @@ const BASES = [
 ];
 const LIKELIEST = BASES[1][0];
 
-/** The fields. `require` says whether the gallery asks for them; `value` is null or the field `consent` as JSON. */
+/** The fields. `require` says whether the gallery asks for them; `value` is null, or `consent` as JSON. */
 export function consentFields() {
   const basis = choice(BASES, "", () => follow());
   const time = element("input", { type: "datetime-local", value: localNow() });
   const reference = element("input", { type: "text", maxlength: 512, autocomplete: "off" });
-  const rest = element("div", { class: "form-part", hidden: true },
-    labelledBy("Given at", time), labelledBy("Where it is written down", reference));
-  const follow = () => { rest.hidden = time.disabled = !basis.value; };
+  const rest = element(
+    "div",
+    { class: "form-part", hidden: true },
+    labelledBy("Given at", time),
+    labelledBy("Where it is written down", reference),
+  );
+  const follow = () => {
+    rest.hidden = time.disabled = !basis.value;
+  };
   follow();
   return {
-    node: element("div", { class: "form-part" },
-      labelledBy("What allows to keep the face", basis), rest),
+    node: element(
+      "div",
+      { class: "form-part" },
+      labelledBy("What allows to keep the face", basis),
+      rest,
+    ),
     require(required) {
       basis.required = required;
       basis.options[0].hidden = required;

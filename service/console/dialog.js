@@ -9,7 +9,13 @@ export function openDialog({ title, body, actions, closed }) {
   const id = `dialog-${(opened += 1)}`;
   const dialog = element(
     "dialog",
-    { "aria-labelledby": id, close: () => { dialog.remove(); closed?.(); } },
+    {
+      "aria-labelledby": id,
+      close: () => {
+        dialog.remove();
+        closed?.();
+      },
+    },
     element("h2", { id }, title),
     body,
     element("div", { class: "row end" }, actions),
@@ -28,10 +34,16 @@ export function confirmErasure({ title, text, action, typed, erase, closed }) {
   const told = element("div", { "aria-live": "polite" });
   const confirm = button(action, run, { class: "danger", disabled: Boolean(typed) });
   const cancel = button("Cancel", () => dialog.close());
-  const field = typed && element("input", {
-    type: "text", autocomplete: "off", spellcheck: "false",
-    input: () => { confirm.disabled = field.value !== typed; },
-  });
+  const field =
+    typed &&
+    element("input", {
+      type: "text",
+      autocomplete: "off",
+      spellcheck: "false",
+      input: () => {
+        confirm.disabled = field.value !== typed;
+      },
+    });
   const dialog = openDialog({
     title,
     body: [asked, field && labelledBy(`Type ${typed} to go on`, field), told],

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element. attributes: a function listens to the event of that name, null and false are left out. */
+/** An element. attributes: a function listens to the event of that name; null and false are none. */
 export function element(tag, attributes, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
@@ -19,13 +19,21 @@ function filled(node, attributes, children) {
       node.setAttribute(name, value === true ? "" : value);
     }
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
 /** One of the icons that index.html holds; it says nothing to a screen reader. */
 export function icon(name) {
-  return shape("svg", { class: "icon", "aria-hidden": "true" }, shape("use", { href: `#icon-${name}` }));
+  return shape(
+    "svg",
+    { class: "icon", "aria-hidden": "true" },
+    shape("use", { href: `#icon-${name}` }),
+  );
 }
 
 /** A button that does something. */
@@ -40,7 +48,13 @@ export function labelledBy(text, control, hint) {
   control.id ||= `control-${(labelled += 1)}`;
   const said = hint && element("small", { id: `${control.id}-hint` }, hint);
   if (said) control.setAttribute("aria-describedby", said.id);
-  return element("div", { class: "field" }, element("label", { for: control.id }, text), control, said);
+  return element(
+    "div",
+    { class: "field" },
+    element("label", { for: control.id }, text),
+    control,
+    said,
+  );
 }
 
 /** A list to choose one of. options: [value, text]. */
@@ -51,7 +65,7 @@ export function choice(options, chosen, change) {
   return element("select", { change }, listed);
 }
 
-/** A table with a caption that only screen readers hear. rows: lists of cells, the first a heading. */
+/** A table with a caption for screen readers alone. rows: lists of cells, the first a heading. */
 export function table(caption, heads, rows, attributes) {
   const head = heads.map((text) => element("th", { scope: "col" }, text));
   return element(
@@ -59,7 +73,11 @@ export function table(caption, heads, rows, attributes) {
     attributes,
     element("caption", { class: "unseen" }, caption),
     element("thead", {}, element("tr", {}, head)),
-    element("tbody", {}, rows.map((cells) => row(heads, cells))),
+    element(
+      "tbody",
+      {},
+      rows.map((cells) => row(heads, cells)),
+    ),
   );
 }
 

@@ -8,13 +8,25 @@ import { openPhotograph } from "./photograph.js";
 import { picker } from "./picker.js";
 import { count, figure, percent, plain } from "./words.js";
 
-const QUALITY = [["off", "Any"], ["standard", "Standard"], ["strict", "Strict"]];
-const FACES = [["only", "Refuse it"], ["largest", "Take the largest"]];
+const QUALITY = [
+  ["off", "Any"],
+  ["standard", "Standard"],
+  ["strict", "Strict"],
+];
+const FACES = [
+  ["only", "Refuse it"],
+  ["largest", "Take the largest"],
+];
 
 /** The view. */
 export function enrolView() {
   const name = element("input", { type: "text", maxlength: 128, autocomplete: "off" });
-  const id = element("input", { type: "text", maxlength: 128, autocomplete: "off", spellcheck: "false" });
+  const id = element("input", {
+    type: "text",
+    maxlength: 128,
+    autocomplete: "off",
+    spellcheck: "false",
+  });
   const quality = choice(QUALITY, "standard", null);
   const face = choice(FACES, "only", null);
   const consent = consentFields();
@@ -49,13 +61,21 @@ export function enrolView() {
   async function send() {
     const sent = shots;
     const fields = {
-      gallery: chosenGallery().name, name: name.value.trim(), person_id: id.value.trim(),
-      quality: quality.value, face: face.value, consent: consent.value(),
+      gallery: chosenGallery().name,
+      name: name.value.trim(),
+      person_id: id.value.trim(),
+      quality: quality.value,
+      face: face.value,
+      consent: consent.value(),
     };
     submit.disabled = true;
     await working(result, async () => {
       try {
-        const answer = await api.enrol(sent.map(({ file }) => file), fields, attempt());
+        const answer = await api.enrol(
+          sent.map(({ file }) => file),
+          fields,
+          attempt(),
+        );
         for (const { image, ...rest } of answer.enrolled) sent[image].enrolled(rest);
         refuse(sent, answer.refused);
         result.replaceChildren(enrolledNotice(answer, () => another(answer.person)));
@@ -81,10 +101,20 @@ export function enrolView() {
 
   const form = element(
     "form",
-    { class: "form", submit: (event) => { event.preventDefault(); send(); } },
+    {
+      class: "form",
+      submit: (event) => {
+        event.preventDefault();
+        send();
+      },
+    },
     galleryField(),
     labelledBy("Name", name),
-    labelledBy("Id", id, "One is made where none is given. An id that is there already gets more faces."),
+    labelledBy(
+      "Id",
+      id,
+      "One is made where none is given. An id that is there already gets more faces.",
+    ),
     consent.node,
     labelledBy("Quality asked for", quality),
     labelledBy("Several faces in a photograph", face),
@@ -92,11 +122,19 @@ export function enrolView() {
   );
   whenGalleriesChange(() => consent.require(Boolean(chosenGallery().requires_consent)));
   const place = picker({ what: "photographs of one person", several: true, taken: add });
-  return element("div", { class: "columns form-first" }, form, element("div", {}, result, place, grid));
+  return element(
+    "div",
+    { class: "columns form-first" },
+    form,
+    element("div", {}, result, place, grid),
+  );
 }
 
 /** A text that no other enrolment has. crypto.randomUUID is for https alone. */
-const attempt = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+const attempt = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join("");
 
 /** What an error says of each photograph; a call's only photograph has the error itself. */
 function refusedBy(error, sent) {
@@ -112,7 +150,10 @@ function refuse(shots, refused) {
 async function shotOf(file, remove) {
   const photograph = await openPhotograph(file);
   const said = element("div", { class: "said" }, element("p", { class: "fine" }, file.name));
-  const drop = button("Remove", () => remove(shot), { class: "quiet", "aria-label": `Remove ${file.name}` });
+  const drop = button("Remove", () => remove(shot), {
+    class: "quiet",
+    "aria-label": `Remove ${file.name}`,
+  });
   const shot = {
     file,
     done: false,
@@ -120,14 +161,19 @@ async function shotOf(file, remove) {
     enrolled({ box, quality }) {
       shot.done = true;
       mark([{ box, kind: "match" }]);
-      said.replaceChildren(element("p", {}, element("span", { class: "decision match" }, "Enrolled")),
-        element("p", { class: "fine" }, `Quality ${percent(quality.score)}`));
+      said.replaceChildren(
+        element("p", {}, element("span", { class: "decision match" }, "Enrolled")),
+        element("p", { class: "fine" }, `Quality ${percent(quality.score)}`),
+      );
       drop.remove();
     },
     refused(problem) {
       shot.done = true;
       mark((problem.boxes ?? []).map((box) => ({ box, kind: "no_match" })));
-      said.replaceChildren(element("p", {}, element("span", { class: "decision refused" }, problem.title)), reason(problem));
+      said.replaceChildren(
+        element("p", {}, element("span", { class: "decision refused" }, problem.title)),
+        reason(problem),
+      );
       drop.remove();
     },
   };
@@ -138,8 +184,17 @@ async function shotOf(file, remove) {
 /** Why, with the values where there are any. */
 function reason(problem) {
   if (!problem.failed) return element("p", {}, sentence(problem.detail));
-  return element("ul", { class: "reasons" }, problem.failed.map((one) =>
-    element("li", {}, `${plain(one.reason ?? one.component)}: ${figure(one.value)}, where the limit is ${figure(one.limit)}`)));
+  return element(
+    "ul",
+    { class: "reasons" },
+    problem.failed.map((one) =>
+      element(
+        "li",
+        {},
+        `${plain(one.reason ?? one.component)}: ${figure(one.value)}, where the limit is ${figure(one.limit)}`,
+      ),
+    ),
+  );
 }
 
 function enrolledNotice({ gallery, person, enrolled, refused }, another) {
@@ -148,8 +203,12 @@ function enrolledNotice({ gallery, person, enrolled, refused }, another) {
     "div",
     { class: "notice good" },
     element("strong", {}, `${count(enrolled.length, "face")} of ${whose} enrolled`),
-    element("p", {}, `${whose} has ${count(person.faces, "face")} in ${gallery} now`
-      + `${refused.length ? `; ${count(refused.length, "photograph was", "photographs were")} refused` : ""}.`),
+    element(
+      "p",
+      {},
+      `${whose} has ${count(person.faces, "face")} in ${gallery} now` +
+        `${refused.length ? `; ${count(refused.length, "photograph was", "photographs were")} refused` : ""}.`,
+    ),
     element("p", { class: "fine" }, `Id ${person.id}`),
     button(`More of ${whose}`, another),
   );

@@ -12,14 +12,18 @@ export function read(text) {
     if (!found) continue;
     const [, name, labels, value] = found;
     if (!samples.has(name)) samples.set(name, []);
-    samples.get(name).push({ labels: labelsOf(labels ?? ""), value: Number(value.replace("Inf", "Infinity")) });
+    samples
+      .get(name)
+      .push({ labels: labelsOf(labels ?? ""), value: Number(value.replace("Inf", "Infinity")) });
   }
   return samples;
 }
 
 function labelsOf(text) {
   const pairs = [...text.matchAll(LABEL)];
-  return Object.fromEntries(pairs.map(([, name, value]) => [name, value.replace(/\\(.)/g, (_, c) => ESCAPED[c] ?? c)]));
+  return Object.fromEntries(
+    pairs.map(([, name, value]) => [name, value.replace(/\\(.)/g, (_, c) => ESCAPED[c] ?? c)]),
+  );
 }
 
 /** The sum of the samples of that name whose labels are accepted. */
@@ -35,7 +39,9 @@ export function sum(samples, name, accepts = () => true) {
 export function quantile(share, samples, name, accepts = () => true, before = new Map()) {
   const buckets = cumulative(samples, name, accepts);
   const old = cumulative(before, name, accepts);
-  const counts = [...buckets].map(([bound, total]) => [bound, total - (old.get(bound) ?? 0)]).sort(([a], [b]) => a - b);
+  const counts = [...buckets]
+    .map(([bound, total]) => [bound, total - (old.get(bound) ?? 0)])
+    .sort(([a], [b]) => a - b);
   const rank = share * (counts.at(-1)?.[1] ?? 0);
   if (!rank) return NaN;
   const at = counts.findIndex(([, total]) => total >= rank);

@@ -8,7 +8,12 @@ const changed = new EventTarget();
 const known = { list: [{ name: DEFAULT, persons: 0, faces: 0 }], chosen: DEFAULT };
 
 /** The chosen gallery's record; the name alone until the list has come. */
-export const chosenGallery = () => known.list.find(({ name }) => name === known.chosen) ?? { name: known.chosen, persons: 0, faces: 0 };
+export const chosenGallery = () =>
+  known.list.find(({ name }) => name === known.chosen) ?? {
+    name: known.chosen,
+    persons: 0,
+    faces: 0,
+  };
 
 /** Chooses a gallery, for every view. */
 export function chooseGallery(name) {
@@ -20,7 +25,8 @@ export function chooseGallery(name) {
 export async function refreshGalleries() {
   known.list = await api.galleries();
   const names = known.list.map(({ name }) => name);
-  if (!names.includes(known.chosen)) known.chosen = names.includes(DEFAULT) ? DEFAULT : names[0] ?? DEFAULT;
+  if (!names.includes(known.chosen))
+    known.chosen = names.includes(DEFAULT) ? DEFAULT : (names[0] ?? DEFAULT);
   changed.dispatchEvent(new Event("change"));
 }
 
@@ -32,7 +38,8 @@ export function galleryField() {
   const select = choice([[DEFAULT, DEFAULT]], DEFAULT, () => chooseGallery(select.value));
   let listed = null;
   const fill = () => {
-    if (listed !== known.list) { // not at each choice: that would disturb who is typing a name
+    if (listed !== known.list) {
+      // not at each choice: that would disturb who is typing a name
       select.replaceChildren(...known.list.map(({ name }) => new Option(name, name)));
       listed = known.list;
     }

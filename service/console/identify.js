@@ -53,7 +53,12 @@ export function identifyView() {
   return element(
     "div",
     {},
-    element("div", { class: "controls" }, galleryField(), labelledBy("A stranger may match anyone", rate)),
+    element(
+      "div",
+      { class: "controls" },
+      galleryField(),
+      labelledBy("A stranger may match anyone", rate),
+    ),
     element(
       "div",
       { class: "columns" },
@@ -74,10 +79,18 @@ function markOf(face, i) {
 
 function told(answer, image, photograph) {
   if (!image.faces.length) {
-    return [element("div", { class: "notice" }, element("strong", {}, "No face"),
-      element("p", {}, "No face was found in this photograph."))];
+    return [
+      element(
+        "div",
+        { class: "notice" },
+        element("strong", {}, "No face"),
+        element("p", {}, "No face was found in this photograph."),
+      ),
+    ];
   }
-  const cards = image.faces.map((face, i) => card(face, i, answer, photograph.face(face.box, image.width)));
+  const cards = image.faces.map((face, i) =>
+    card(face, i, answer, photograph.face(face.box, image.width)),
+  );
   return [
     element("h3", {}, `${count(image.faces.length, "face")} in ${answer.gallery}`),
     element("ol", { class: "cards" }, cards),
@@ -98,15 +111,37 @@ function card(face, i, answer, portrait) {
       element(
         "div",
         {},
-        element("p", { class: "name" }, named ? nameOf(best) : `Face ${i + 1}: nobody in this gallery`),
-        element("p", {}, element("span", { class: `decision ${face.decision}` }, decisionWords(face.decision))),
+        element(
+          "p",
+          { class: "name" },
+          named ? nameOf(best) : `Face ${i + 1}: nobody in this gallery`,
+        ),
+        element(
+          "p",
+          {},
+          element("span", { class: `decision ${face.decision}` }, decisionWords(face.decision)),
+        ),
       ),
     ),
     best
-      ? element("ul", { class: "candidates" }, face.candidates.map((one) =>
-        candidate(one, answer.threshold, face.candidates.some((other) => other !== one && nameOf(other) === nameOf(one)))))
+      ? element(
+          "ul",
+          { class: "candidates" },
+          face.candidates.map((one) =>
+            candidate(
+              one,
+              answer.threshold,
+              face.candidates.some((other) => other !== one && nameOf(other) === nameOf(one)),
+            ),
+          ),
+        )
       : element("p", {}, "Nobody is enrolled there to compare with."),
-    best && element("p", { class: "fine" }, decisionMeaning(face.decision, `${nameOf(best)} is the most like it,`)),
+    best &&
+      element(
+        "p",
+        { class: "fine" },
+        decisionMeaning(face.decision, `${nameOf(best)} is the most like it,`),
+      ),
   );
 }
 
@@ -114,7 +149,12 @@ function candidate(one, threshold, isNamesake) {
   return element(
     "li",
     {},
-    element("span", { class: "who" }, nameOf(one), isNamesake && element("small", {}, one.person_id)),
+    element(
+      "span",
+      { class: "who" },
+      nameOf(one),
+      isNamesake && element("small", {}, one.person_id),
+    ),
     scale(one.similarity, threshold.similarity),
     element("span", { class: "value" }, similarityWords(one.similarity)),
   );

@@ -6,11 +6,16 @@ import { openDialog } from "./dialog.js";
 
 let asking = false;
 
-/** Asks for the key. reason: why it is asked; accepted: called when another key, or none, is there. */
+/** Asks for the key. reason: why it is asked; accepted: called when another key, or none, is set. */
 export function askForKey(reason, accepted) {
   if (asking) return;
   asking = true;
-  const field = element("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true });
+  const field = element("input", {
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+  });
   let answered = false;
   const use = (text) => {
     answered = true;
@@ -22,8 +27,18 @@ export function askForKey(reason, accepted) {
   };
   const form = element(
     "form",
-    { id: "key-form", submit: (event) => { event.preventDefault(); use(field.value.trim()); } },
-    labelledBy("Key", field, "It is kept until this tab is closed, and sent to this service alone."),
+    {
+      id: "key-form",
+      submit: (event) => {
+        event.preventDefault();
+        use(field.value.trim());
+      },
+    },
+    labelledBy(
+      "Key",
+      field,
+      "It is kept until this tab is closed, and sent to this service alone.",
+    ),
   );
   const dialog = openDialog({
     title: "The key of this service",
@@ -33,7 +48,9 @@ export function askForKey(reason, accepted) {
       api.key.get() && button("Forget the key", () => use("")),
       element("button", { class: "main", form: "key-form" }, "Use this key"),
     ],
-    closed: () => { if (!answered) asking = false; },
+    closed: () => {
+      if (!answered) asking = false;
+    },
   });
   field.focus();
 }

@@ -24,7 +24,9 @@ const VIEWS = [
 const views = VIEWS.map(([name, title, question, make]) => {
   const node = make();
   const tab = button([icon(name), element("span", {}, title)], () => open(name), {
-    role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}`,
+    role: "tab",
+    id: `tab-${name}`,
+    "aria-controls": `panel-${name}`,
   });
   const panel = element(
     "section",
@@ -53,7 +55,14 @@ function open(name) {
 /** Arrows, Home and End go from tab to tab. */
 function walkTabs(event) {
   const at = views.findIndex(({ tab }) => tab === document.activeElement);
-  const steps = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: -1 };
+  const steps = {
+    ArrowRight: at + 1,
+    ArrowDown: at + 1,
+    ArrowLeft: at - 1,
+    ArrowUp: at - 1,
+    Home: 0,
+    End: -1,
+  };
   if (at < 0 || !(event.key in steps)) return;
   event.preventDefault();
   const { name, tab } = views.at(steps[event.key] % views.length);
@@ -70,7 +79,8 @@ async function begin() {
     await refreshGalleries();
     state.replaceChildren();
   } catch (error) {
-    const toldElsewhere = error.status === 401 || error.status === 403; // by the key's window, by the views
+    // By the key's window, and by the views.
+    const toldElsewhere = error.status === 401 || error.status === 403;
     state.textContent = toldElsewhere ? "" : sentence(error.detail ?? error.message);
   }
 }

@@ -3,7 +3,13 @@
 import * as api from "./api.js";
 import { button, element, labelledBy, problemNotice, table, working } from "./dom.js";
 import { confirmErasure, openDialog } from "./dialog.js";
-import { chooseGallery, chosenGallery, galleryField, refreshGalleries, whenGalleriesChange } from "./galleries.js";
+import {
+  chooseGallery,
+  chosenGallery,
+  galleryField,
+  refreshGalleries,
+  whenGalleriesChange,
+} from "./galleries.js";
 import { personDialog } from "./person.js";
 import { receipt } from "./receipt.js";
 import { count, moment, whole } from "./words.js";
@@ -26,24 +32,45 @@ export function peopleView() {
   const node = element(
     "div",
     {},
-    element("div", { class: "controls" },
+    element(
+      "div",
+      { class: "controls" },
       galleryField(),
-      element("div", { class: "row" },
+      element(
+        "div",
+        { class: "row" },
         button("New gallery", newGallery),
-        button("Delete gallery", eraseGallery, { class: "quiet danger" })),
-      element("form", { class: "search", role: "search", submit: (event) => { event.preventDefault(); begin(); } },
-        labelledBy("Name or id", search), element("button", {}, "Search"))),
-    element("div", { class: "row apart" }, facts, said), list,
+        button("Delete gallery", eraseGallery, { class: "quiet danger" }),
+      ),
+      element(
+        "form",
+        {
+          class: "search",
+          role: "search",
+          submit: (event) => {
+            event.preventDefault();
+            begin();
+          },
+        },
+        labelledBy("Name or id", search),
+        element("button", {}, "Search"),
+      ),
+    ),
+    element("div", { class: "row apart" }, facts, said),
+    list,
     element("div", { class: "row end pages" }, before, after),
   );
   node.shown = begin;
-  whenGalleriesChange(() => { if (node.isConnected && !node.closest("[hidden]")) begin(); });
+  whenGalleriesChange(() => {
+    if (node.isConnected && !node.closest("[hidden]")) begin();
+  });
 
   function begin() {
     cursors = [null];
     const { name, persons, faces, retention_days: days } = chosenGallery();
-    facts.textContent = `${name}: ${count(persons, "person", "people")}, ${count(faces, "face")}`
-      + `${days ? `, kept for ${count(days, "day")}` : ""}`;
+    facts.textContent =
+      `${name}: ${count(persons, "person", "people")}, ${count(faces, "face")}` +
+      `${days ? `, kept for ${count(days, "day")}` : ""}`;
     const text = search.value.trim();
     return text ? find(text) : turn(0);
   }
@@ -87,17 +114,24 @@ export function peopleView() {
         cursor = page.next;
         said.textContent = `${whole(found.size)} found among ${count(seen, "person", "people")}`;
       } while (cursor && found.size < MOST_HITS);
-      if (cursor) said.textContent += ", and not all were looked through: search for more of the name";
+      if (cursor)
+        said.textContent += ", and not all were looked through: search for more of the name";
       show([...found.values()].slice(0, MOST_HITS));
     });
   }
 
   function show(people) {
     const rows = people.map((one) => [
-      button(one.name ?? one.id, () => personDialog(chosenGallery().name, one.id, changed), { class: "link" }),
-      element("code", {}, one.id), whole(one.faces), moment(one.updated),
+      button(one.name ?? one.id, () => personDialog(chosenGallery().name, one.id, changed), {
+        class: "link",
+      }),
+      element("code", {}, one.id),
+      whole(one.faces),
+      moment(one.updated),
     ]);
-    list.replaceChildren(...(rows.length ? [table("People", ["Name", "Id", "Faces", "Changed"], rows)] : []));
+    list.replaceChildren(
+      ...(rows.length ? [table("People", ["Name", "Id", "Faces", "Changed"], rows)] : []),
+    );
   }
 
   async function changed() {
@@ -105,7 +139,11 @@ export function peopleView() {
   }
 
   function newGallery() {
-    const field = element("input", { type: "text", required: true, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,127}" });
+    const field = element("input", {
+      type: "text",
+      required: true,
+      pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,127}",
+    });
     const days = element("input", { type: "number", min: 1, max: 36_500 });
     const consent = element("input", { type: "checkbox" });
     const asks = labelledBy("Enrol nobody without a record of consent", consent);
@@ -113,7 +151,9 @@ export function peopleView() {
     const told = element("div", {});
     const create = async () => {
       try {
-        const { name } = await api.createGallery(fieldsOf(field.value, days.value, consent.checked));
+        const { name } = await api.createGallery(
+          fieldsOf(field.value, days.value, consent.checked),
+        );
         dialog.close();
         chooseGallery(name);
         await changed();
@@ -123,10 +163,29 @@ export function peopleView() {
     };
     const dialog = openDialog({
       title: "New gallery",
-      body: element("form", { id: "gallery-form", class: "form-part", submit: (event) => { event.preventDefault(); create(); } },
+      body: element(
+        "form",
+        {
+          id: "gallery-form",
+          class: "form-part",
+          submit: (event) => {
+            event.preventDefault();
+            create();
+          },
+        },
         labelledBy("Name", field, "Letters, digits, dot, hyphen and underscore."),
-        labelledBy("Days after which people are erased", days, "Empty: they are kept until somebody deletes them."), asks, told),
-      actions: [button("Cancel", () => dialog.close()), element("button", { class: "main", form: "gallery-form" }, "Create")],
+        labelledBy(
+          "Days after which people are erased",
+          days,
+          "Empty: they are kept until somebody deletes them.",
+        ),
+        asks,
+        told,
+      ),
+      actions: [
+        button("Cancel", () => dialog.close()),
+        element("button", { class: "main", form: "gallery-form" }, "Create"),
+      ],
     });
     field.focus();
   }
@@ -155,7 +214,11 @@ async function withId(gallery, id, signal) {
 }
 
 function fieldsOf(name, days, consent) {
-  return { name, ...(days && { retention_days: Number(days) }), ...(consent && { requires_consent: true }) };
+  return {
+    name,
+    ...(days && { retention_days: Number(days) }),
+    ...(consent && { requires_consent: true }),
+  };
 }
 
 function isLike({ id, name }, text) {

@@ -16,7 +16,9 @@ export async function personDialog(gallery, id, changed) {
     body: [body, told],
     actions: [
       button("Delete person", erase, { class: "quiet danger" }),
-      button("Export", () => after(async () => download(await api.exportPerson(gallery, id), "person.json"))),
+      button("Export", () =>
+        after(async () => download(await api.exportPerson(gallery, id), "person.json")),
+      ),
       button("Close", () => dialog.close()),
     ],
     closed: () => altered && changed(),
@@ -41,17 +43,54 @@ export async function personDialog(gallery, id, changed) {
   }
 
   function renaming(person) {
-    const name = element("input", { type: "text", maxlength: 128, value: person.name, autocomplete: "off" });
+    const name = element("input", {
+      type: "text",
+      maxlength: 128,
+      value: person.name,
+      autocomplete: "off",
+    });
     const save = () => api.changePerson(gallery, id, { name: name.value.trim() || null });
-    return element("form", { class: "rename", submit: (event) => { event.preventDefault(); after(save, "The name is changed."); } },
-      labelledBy("Name", name), element("button", {}, "Rename"));
+    return element(
+      "form",
+      {
+        class: "rename",
+        submit: (event) => {
+          event.preventDefault();
+          after(save, "The name is changed.");
+        },
+      },
+      labelledBy("Name", name),
+      element("button", {}, "Rename"),
+    );
   }
 
   function facesOf(person, faces) {
-    const erasing = (face) => button("Delete", () => eraseFace(face), { class: "quiet danger", "aria-label": `Delete face ${face.id}` });
-    const rows = faces.map((face) => [element("code", {}, face.id), moment(face.created), face.quality ? percent(face.quality.score) : "imported", erasing(face)]);
-    const title = element("h3", {}, `${count(person.faces, "face")}${person.faces > faces.length ? `, of which the first ${faces.length}` : ""}`);
-    return rows.length ? [title, table("Faces", ["Face", "Enrolled", "Quality", element("span", { class: "unseen" }, "Action")], rows)] : [title];
+    const erasing = (face) =>
+      button("Delete", () => eraseFace(face), {
+        class: "quiet danger",
+        "aria-label": `Delete face ${face.id}`,
+      });
+    const rows = faces.map((face) => [
+      element("code", {}, face.id),
+      moment(face.created),
+      face.quality ? percent(face.quality.score) : "imported",
+      erasing(face),
+    ]);
+    const title = element(
+      "h3",
+      {},
+      `${count(person.faces, "face")}${person.faces > faces.length ? `, of which the first ${faces.length}` : ""}`,
+    );
+    return rows.length
+      ? [
+          title,
+          table(
+            "Faces",
+            ["Face", "Enrolled", "Quality", element("span", { class: "unseen" }, "Action")],
+            rows,
+          ),
+        ]
+      : [title];
   }
 
   function eraseFace(face) {
@@ -70,7 +109,12 @@ export async function personDialog(gallery, id, changed) {
       text: `The person ${id} and all their faces are erased from ${gallery}. It cannot be undone.`,
       action: "Delete person",
       erase: async () => receipt(await api.deletePerson(gallery, id)),
-      closed: (erased) => { if (erased) { altered = true; dialog.close(); } },
+      closed: (erased) => {
+        if (erased) {
+          altered = true;
+          dialog.close();
+        }
+      },
     });
   }
 
@@ -78,9 +122,25 @@ export async function personDialog(gallery, id, changed) {
 }
 
 function factsOf(gallery, { id, created, updated, metadata, consent, expires }) {
-  const facts = [["Id", element("code", {}, id)], ["Gallery", gallery], ["Enrolled", moment(created)], ["Changed", moment(updated)]];
+  const facts = [
+    ["Id", element("code", {}, id)],
+    ["Gallery", gallery],
+    ["Enrolled", moment(created)],
+    ["Changed", moment(updated)],
+  ];
   if (expires) facts.push(["Expires", moment(expires)]);
-  if (consent) facts.push(["Kept by", `${[plain(consent.basis), consent.reference].filter(Boolean).join(", ")}, since ${moment(consent.time)}`]);
-  if (Object.keys(metadata).length) facts.push(["Metadata", element("code", {}, JSON.stringify(metadata))]);
-  return element("dl", {}, facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+  if (consent)
+    facts.push([
+      "Kept by",
+      `${[plain(consent.basis), consent.reference].filter(Boolean).join(", ")}, since ${moment(consent.time)}`,
+    ]);
+  if (Object.keys(metadata).length)
+    facts.push(["Metadata", element("code", {}, JSON.stringify(metadata))]);
+  return element(
+    "dl",
+    {},
+    facts.map(([name, value]) =>
+      element("div", {}, element("dt", {}, name), element("dd", {}, value)),
+    ),
+  );
 }

@@ -34,7 +34,7 @@ export async function openPhotograph(file) {
   };
 }
 
-/** Draws the file on the canvas, EXIF's orientation applied; its size, null where it cannot be read. */
+/** Draws the file on the canvas, upright as EXIF says; its size, null where it cannot be read. */
 async function drawn(file, canvas) {
   let picture;
   try {
@@ -60,7 +60,7 @@ function blank(canvas, width, height) {
   canvas.height = Math.round(height * scale);
 }
 
-/** Boxes with their texts. marks: {box, text, kind}; a text keeps its size however wide the page is. */
+/** Boxes with their texts. marks: {box, text, kind}; a text is as large however wide the page is. */
 function drawMarks(overlay, marks, width) {
   const shown = overlay.getBoundingClientRect().width;
   if (!shown) return;
@@ -102,7 +102,10 @@ function placeText(group, width, unit) {
 /** A small square picture of a face, a little of what is around it included. */
 function portrait(source, box, scale) {
   const picture = element("canvas", {
-    class: "avatar", width: AVATAR_PX, height: AVATAR_PX, "aria-hidden": "true",
+    class: "avatar",
+    width: AVATAR_PX,
+    height: AVATAR_PX,
+    "aria-hidden": "true",
   });
   const side = Math.max(box.width, box.height) * 1.3 * scale;
   const x = (box.x + box.width / 2) * scale - side / 2;

@@ -3,8 +3,8 @@
 import { cameraDialog, hasCamera } from "./camera.js";
 import { button, element, icon } from "./dom.js";
 
-/** The place. taken: told the files; several: more than one at once; what: what it asks for; stage: where
-    photographs are shown, which may be dropped on too. */
+/** The place. taken: told the files; several: more than one at once; what: what it asks for;
+    stage: where photographs are shown, which may be dropped on too. */
 export function picker({ what, several = false, stage = null, taken }) {
   const input = element("input", {
     type: "file",
@@ -22,7 +22,12 @@ export function picker({ what, several = false, stage = null, taken }) {
     "div",
     { class: "drop" },
     element("p", {}, `Drop ${what}`, element("span", { class: "here" }, " here")),
-    element("div", { class: "row" }, element("label", { class: "choose" }, input, choose), cameraButton(several, taken)),
+    element(
+      "div",
+      { class: "row" },
+      element("label", { class: "choose" }, input, choose),
+      cameraButton(several, taken),
+    ),
   );
   const place = element("div", { class: "place" }, stage, asking);
   takeDrops(place, several, taken);

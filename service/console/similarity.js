@@ -15,7 +15,12 @@ export function scale(similarity, threshold) {
     "svg",
     { class: "scale", viewBox: "0 0 200 12", preserveAspectRatio: "none", "aria-hidden": "true" },
     shape("rect", { class: "ground", y: 3, width: 200, height: 6 }),
-    shape("rect", { class: similarity >= threshold ? "filled" : "short", y: 3, width: x(similarity), height: 6 }),
+    shape("rect", {
+      class: similarity >= threshold ? "filled" : "short",
+      y: 3,
+      width: x(similarity),
+      height: 6,
+    }),
     shape("rect", { class: "tick", x: x(threshold) - 1, width: 2, height: 12 }),
   );
 }
@@ -24,8 +29,9 @@ export function scale(similarity, threshold) {
 export function curves(calibration, similarity, threshold) {
   const { mated, strangers, low, high } = densities(calibration.curve);
   const x = (value) => 20 + ((WIDTH - 40) * (value - low)) / (high - low);
-  const label = `Similarity ${similarityWords(similarity)} and threshold ${similarityWords(threshold)} `
-    + "on the similarities of the calibration's pairs";
+  const label =
+    `Similarity ${similarityWords(similarity)} and threshold ${similarityWords(threshold)} ` +
+    "on the similarities of the calibration's pairs";
   return shape(
     "svg",
     { class: "curves", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
@@ -33,8 +39,20 @@ export function curves(calibration, similarity, threshold) {
     shape("path", { class: "mated", d: area(mated, x) }),
     shape("line", { class: "axis", x1: 20, x2: WIDTH - 20, y1: BASE, y2: BASE }),
     axisTicks(low, high, x),
-    marker("threshold", x(threshold), 26, ["threshold", similarityWords(threshold)], similarity > threshold ? -1 : 1),
-    marker("found", x(similarity), 26, ["these two", similarityWords(similarity)], similarity > threshold ? 1 : -1),
+    marker(
+      "threshold",
+      x(threshold),
+      26,
+      ["threshold", similarityWords(threshold)],
+      similarity > threshold ? -1 : 1,
+    ),
+    marker(
+      "found",
+      x(similarity),
+      26,
+      ["these two", similarityWords(similarity)],
+      similarity > threshold ? 1 : -1,
+    ),
   );
 }
 
@@ -42,8 +60,10 @@ export function curves(calibration, similarity, threshold) {
 export function curveWords(calibration, similarity) {
   const { similarity: grid, fmr, fnmr } = calibration.curve;
   const at = (rates) => rates[nearest(grid, similarity)];
-  return `In the calibration, ${strangersWords(at(fmr), calibration.smallest_fmr)} of different people are at least `
-    + `this alike, and ${percent(1 - at(fnmr))} of the pairs of one person.`;
+  return (
+    `In the calibration, ${strangersWords(at(fmr), calibration.smallest_fmr)} of different people are at least ` +
+    `this alike, and ${percent(1 - at(fnmr))} of the pairs of one person.`
+  );
 }
 
 function strangersWords(rate, smallest) {
@@ -66,7 +86,9 @@ function densities({ similarity, fmr, fnmr }) {
     strangers.push([middle, fmr[i] - fmr[i + columns]]);
     mated.push([middle, fnmr[i + columns] - fnmr[i]]);
   }
-  const inView = [...mated, ...strangers].filter(([, share]) => share > 1e-4).map(([middle]) => middle);
+  const inView = [...mated, ...strangers]
+    .filter(([, share]) => share > 1e-4)
+    .map(([middle]) => middle);
   const low = Math.min(-0.2, ...inView);
   return { mated: smooth(mated), strangers: smooth(strangers), low, high: 1 };
 }
@@ -80,15 +102,23 @@ function smooth(points) {
 function area(points, x) {
   const most = Math.max(...points.map(([, share]) => share));
   const y = (share) => BASE - 130 * (share / most);
-  const line = points.filter(([middle]) => x(middle) >= 20)
+  const line = points
+    .filter(([middle]) => x(middle) >= 20)
     .map(([middle, share]) => `${x(middle).toFixed(1)} ${y(share).toFixed(1)}`);
   return `M${line[0].split(" ")[0]} ${BASE}L${line.join("L")}L${line.at(-1).split(" ")[0]} ${BASE}Z`;
 }
 
 function axisTicks(low, high, x) {
   const values = [];
-  for (let value = Math.ceil(low / 0.2) * 0.2; value <= high + 1e-9; value += 0.2) values.push(value);
-  return values.map((value) => shape("text", { class: "number", x: x(value), y: BASE + 20 }, value.toFixed(1).replace("-0.0", "0.0").replace("-", "\u2212")));
+  for (let value = Math.ceil(low / 0.2) * 0.2; value <= high + 1e-9; value += 0.2)
+    values.push(value);
+  return values.map((value) =>
+    shape(
+      "text",
+      { class: "number", x: x(value), y: BASE + 20 },
+      value.toFixed(1).replace("-0.0", "0.0").replace("-", "\u2212"),
+    ),
+  );
 }
 
 /** A line with two words at its top. side: 1 writes to its right, -1 to its left. */

@@ -42,7 +42,11 @@ export function verifyView() {
     "div",
     {},
     element("div", { class: "controls" }, labelledBy("Two people may be taken for one", rate)),
-    element("div", { class: "pair" }, sides.map((one) => one.node)),
+    element(
+      "div",
+      { class: "pair" },
+      sides.map((one) => one.node),
+    ),
     result,
   );
 }
@@ -52,8 +56,12 @@ function side(title, changed) {
   const stage = element("div", { class: "stage" });
   const own = {
     chosen: null,
-    node: element("section", { "aria-label": title }, element("h3", {}, title),
-      picker({ what: "a photograph", stage, taken: ([file]) => take(file) })),
+    node: element(
+      "section",
+      { "aria-label": title },
+      element("h3", {}, title),
+      picker({ what: "a photograph", stage, taken: ([file]) => take(file) }),
+    ),
   };
   async function take(file) {
     const photograph = await opened(file);
@@ -82,15 +90,29 @@ function told(answer, calibration) {
       "div",
       { class: "verdict" },
       element("p", { class: "big" }, similarityWords(answer.similarity)),
-      element("div", {},
-        element("p", {}, element("span", { class: `decision ${answer.decision}` }, decisionWords(answer.decision))),
-        element("p", {}, decisionMeaning(answer.decision, "The similarity is"))),
+      element(
+        "div",
+        {},
+        element(
+          "p",
+          {},
+          element("span", { class: `decision ${answer.decision}` }, decisionWords(answer.decision)),
+        ),
+        element("p", {}, decisionMeaning(answer.decision, "The similarity is")),
+      ),
     ),
-    calibration.curve && element("figure", { class: "plot" },
-      curves(calibration, answer.similarity, at),
-      element("figcaption", {},
-        element("span", { class: "key-strangers" }, "pairs of different people"),
-        element("span", { class: "key-mated" }, "pairs of one person"))),
+    calibration.curve &&
+      element(
+        "figure",
+        { class: "plot" },
+        curves(calibration, answer.similarity, at),
+        element(
+          "figcaption",
+          {},
+          element("span", { class: "key-strangers" }, "pairs of different people"),
+          element("span", { class: "key-mated" }, "pairs of one person"),
+        ),
+      ),
     calibration.curve && element("p", {}, curveWords(calibration, answer.similarity)),
     element("p", { class: "fine" }, thresholdWords(answer.threshold)),
   ].filter(Boolean);

@@ -40,7 +40,8 @@ export function thresholdWords(threshold) {
     target_fmr: `Two different people are then taken for one once in ${times} comparisons`,
   }[threshold.by];
   const [low, high] = threshold.interval;
-  const sure = low > 0 && low < high ? ` (95 % certain: once in ${many(high)} to once in ${many(low)})` : "";
+  const sure =
+    low > 0 && low < high ? ` (95 % certain: once in ${many(high)} to once in ${many(low)})` : "";
   const fitted = threshold.extrapolated ? " So small a rate was fitted, and not measured." : "";
   const by = threshold.calibration ? ` Your calibration ${threshold.calibration} decided.` : "";
   return `${at}. ${promise}${sure}.${fitted}${by}`;
@@ -53,7 +54,8 @@ export function plain(name) {
 }
 
 /** How many of something: "1 face", "3 faces". */
-export const count = (number, one, many = `${one}s`) => `${whole(number)} ${number === 1 ? one : many}`;
+export const count = (number, one, many = `${one}s`) =>
+  `${whole(number)} ${number === 1 ? one : many}`;
 
 /** A measured value, short. */
 export function figure(value) {
@@ -71,5 +73,7 @@ export function duration(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 90) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
+  return seconds < 172_800
+    ? `${Math.round(seconds / 3600)} h`
+    : `${Math.round(seconds / 86_400)} days`;
 }
