@@ -34,14 +34,18 @@ export function enrolView() {
   const result = element("div", { class: "result", role: "status" });
   const submit = element("button", { class: "main", disabled: true }, "Enrol");
   let shots = [];
+  let sending = false;
+  let attempt = null; // names what is sent, for as long as nobody knows whether it arrived
 
   async function add(files) {
     if (shots.some((shot) => shot.done)) clear();
+    attempt = null;
     for (const file of files) shots.push(await shotOf(file, remove));
     show();
   }
 
   function remove(shot) {
+    attempt = null;
     shots = shots.filter((one) => one !== shot);
     show();
   }
@@ -54,12 +58,12 @@ export function enrolView() {
   function show() {
     grid.replaceChildren(...shots.map((shot) => shot.node));
     const waiting = shots.filter((shot) => !shot.done).length;
-    submit.disabled = !waiting;
+    submit.disabled = sending || !waiting;
     submit.textContent = waiting ? `Enrol ${count(waiting, "photograph")}` : "Enrol";
   }
 
   async function send() {
-    const sent = shots;
+    const sent = [...shots];
     const fields = {
       gallery: chosenGallery().name,
       name: name.value.trim(),
@@ -68,26 +72,30 @@ export function enrolView() {
       face: face.value,
       consent: consent.value(),
     };
-    submit.disabled = true;
+    submit.disabled = sending = true;
+    attempt ??= newAttempt();
     await working(result, async () => {
       try {
         const answer = await api.enrol(
           sent.map(({ file }) => file),
           fields,
-          attempt(),
+          attempt,
         );
         for (const { image, ...rest } of answer.enrolled) sent[image].enrolled(rest);
         refuse(sent, answer.refused);
         result.replaceChildren(enrolledNotice(answer, () => another(answer.person)));
         name.value = id.value = ""; // the next photographs may be of somebody else
-        await refreshGalleries();
+        attempt = null;
       } catch (error) {
+        if (error.status) attempt = null; // it arrived
         refuse(sent, refusedBy(error, sent));
         result.replaceChildren(problemNotice(error));
       }
     });
+    sending = false;
     show();
     result.scrollIntoView({ block: "nearest" });
+    await refreshGalleries().catch(() => {}); // the numbers of people are People's to tell
   }
 
   /** More photographs of a person who is enrolled. */
@@ -120,6 +128,9 @@ export function enrolView() {
     labelledBy("Several faces in a photograph", face),
     submit,
   );
+  form.addEventListener("input", () => {
+    attempt = null;
+  });
   whenGalleriesChange(() => consent.require(Boolean(chosenGallery().requires_consent)));
   const place = picker({ what: "photographs of one person", several: true, taken: add });
   return element(
@@ -131,7 +142,7 @@ export function enrolView() {
 }
 
 /** A text that no other enrolment has. crypto.randomUUID is for https alone. */
-const attempt = () =>
+const newAttempt = () =>
   [...crypto.getRandomValues(new Uint8Array(16))]
     .map((byte) => byte.toString(16).padStart(2, "0"))
     .join("");

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from PIL import Image
 from PIL.ExifTags import Base
-from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, Route, expect
 
 from service.settings import SHIPPED_MODELS
 from tests.cartoon import cartoon_photograph
@@ -130,6 +130,29 @@ def test_an_enrolment_of_which_nothing_is_left_is_told_with_the_reason(
         view.get_by_role("button", name="Enrol 1 photograph").click()
         expect(view.get_by_role("alert")).to_be_visible()
         expect(view.locator(".shots > li")).to_contain_text("No face")
+
+
+def test_photographs_that_are_sent_again_after_a_lost_answer_are_enrolled_once(
+    browser: Browser, address: str, gallery: str
+) -> None:
+    with visiting(browser, address, expected=("ERR_FAILED",)) as page:
+        view = view_of(page, "Enrol", gallery)
+        view.get_by_label("Name").fill("Lost")
+        upload(view, PORTRAIT)
+
+        def lose(route: Route) -> None:
+            assert route.fetch().status == 201
+            route.abort()
+
+        page.route("**/enroll", lose, times=1)
+        send = view.get_by_role("button", name="Enrol 1 photograph")
+        send.click()
+        expect(view.get_by_role("alert")).to_contain_text("out of reach")
+        send.click()
+        expect(view.get_by_role("status")).to_contain_text("Lost has 1 face")
+        expect(view.locator(".shots .decision")).to_have_text("Enrolled")
+    people = httpx.get(f"{address}/galleries/{gallery}/persons").json()["items"]
+    assert sorted((one["name"], one["faces"]) for one in people) == [(NAME, 1), ("Lost", 1)]
 
 
 def test_a_dropped_photograph_is_identified_with_the_name_over_the_face(
