@@ -5,7 +5,6 @@ from pathlib import Path
 from service.errors import StorageUnavailable
 from service.gallery.contract import Galleries
 from service.gallery.sealed import MasterKeys
-from service.gallery.store import Store
 
 FILE_NAME = "gallery.sqlite3"
 DATA_KEYS_FILE_NAME = "data-keys.sqlite3"
@@ -27,6 +26,8 @@ def open_gallery(
     sealed, who lies there unsealed too, before this returns. Raises StorageFull,
     StorageUnavailable, TemplateKeysRefused.
     """
+    from service.gallery.store import Store  # here: who only names things needs no index
+
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

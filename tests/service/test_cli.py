@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -388,3 +390,15 @@ def test_a_busy_service_is_asked_again() -> None:
             return await door.post(client, "/enroll", {}, [("image", b"x")])
 
     assert asyncio.run(ask()).status_code == 201
+
+
+def test_the_command_is_there_for_a_client_without_index_and_runtime() -> None:
+    """As `pip install mien` alone leaves it: a client of a server elsewhere."""
+    hidden = (
+        "import sys\n"
+        "sys.modules.update({'faiss': None, 'onnxruntime': None})\n"
+        "from service.cli import app\n"
+        "app(['--help'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True)
+    assert (done.returncode, "enroll" in done.stdout) == (0, True), done.stderr
