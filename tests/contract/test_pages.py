@@ -192,3 +192,12 @@ def test_no_text_names_a_place_on_somebodys_machine() -> None:
 def test_what_allows_to_keep_a_face_is_told_as_it_is() -> None:
     [told] = re.findall(r"`basis` is one of(.+?)\n\n", text_of(DOCS / "privacy.md"), re.DOTALL)
     assert tuple(sorted(set(SPAN.findall(told)) & set(BASES))) == tuple(sorted(BASES))
+
+
+def test_every_part_of_the_service_has_its_place_in_the_architecture() -> None:
+    told = text_of(DOCS / "architecture.md")
+    for path in (ROOT / "service").iterdir():
+        if path.suffix == ".py" or path.is_dir():
+            name = path.name + "/" * path.is_dir()
+            known = path.name.startswith("__") or f"{name}`" in told
+            assert known, f"docs/architecture.md does not say what {name} does"
