@@ -210,10 +210,23 @@ def test_a_rows_embedding_does_not_depend_on_its_neighbours(ir50):
 
 
 def test_convolutions_begin_by_their_fan_out(ir50):
-    for network, count in ((ir50.units, 24 * 3), (MobileFaceNet(), 16 + 15)):
-        found = spreads(network, lambda _, fan_out: fan_out)  # of ESCA's f2 too, one a branch
+    for network, count in (
+        (IR(50, "eca", embedding=64).units, 24 * 2),
+        (MobileFaceNet(attention="eca"), 16),
+    ):
+        found = spreads(network, lambda _, fan_out: fan_out)
         assert found == pytest.approx([1] * count, rel=0.15)
     assert not ir50.head[3].bias.any()
+
+
+def test_a_new_networks_esca_is_half_its_eca(ir50):
+    """From a large f2 the gates stay shut or open, and what lies before them hardly learns."""
+    for network in (ir50, MobileFaceNet()):
+        gates = [module for module in network.modules() if isinstance(module, ESCA)]
+        assert len(gates) in (24, 15)
+        assert not any(gate.f2.weight.any() for gate in gates)
+        x_BCHW = torch.randn(2, gates[0].f2.in_channels // 2, 5, 6)
+        torch.testing.assert_close(gates[0](x_BCHW), gates[0].eca(x_BCHW) / 2)
 
 
 @pytest.mark.parametrize(
