@@ -42,6 +42,7 @@ from service.api.calls import Line, Service
 from service.api.door import Door
 from service.api.envelope import Envelope, answer_errors
 from service.api.openapi import describe
+from service.api.pages import OwnPages
 from service.calibration.kept import Calibrations
 from service.decision import Calibration
 from service.drain import IN_FLIGHT_S, drain_on_sigterm
@@ -107,9 +108,13 @@ class Opened:
 
 
 def create_app(
-    settings: Settings, *, open_engine: "Callable[[Settings], Opened] | None" = None
+    settings: Settings,
+    *,
+    open_engine: "Callable[[Settings], Opened] | None" = None,
+    served: bool = False,
 ) -> FastAPI:
-    """The application. open_engine: what opens models and store; the real thing unless given."""
+    """The application. open_engine: what opens models and store; the real thing unless given.
+    served: on a port, where a browser may be pointed at it."""
     gate = _open_gate(settings)
     watch = open_watch(settings.collector, version=version("mien"))
     app = FastAPI(
@@ -146,6 +151,8 @@ def create_app(
         app.include_router(module.router)
     if gate.audit is not None:
         app.add_middleware(Door, gate=gate)
+    if served and gate.keys is None:
+        app.add_middleware(OwnPages, hosts=settings.other_hosts)
     app.add_middleware(Envelope, readers=watch.readers, recorded=watch.recorded)
     answer_errors(app)
     app.openapi = partial(_described_once, app)  # type: ignore[method-assign]
@@ -156,7 +163,7 @@ def app_from_environment() -> FastAPI:
     """The application of the environment's settings: what each worker process starts from."""
     settings = read_settings()
     logs.configure(settings.log)
-    return create_app(settings)
+    return create_app(settings, served=True)
 
 
 def serve(settings: Settings) -> None:
@@ -177,7 +184,7 @@ def serve(settings: Settings) -> None:
         "access_log": False,  # the log has a line a request of our own
     }
     if settings.workers == 1:
-        uvicorn.run(create_app(settings), **options)
+        uvicorn.run(create_app(settings, served=True), **options)
         return
     with TemporaryDirectory(prefix="mien-metrics-") as folder:
         hand_down(settings, Path(folder))

@@ -30,7 +30,9 @@ MienError
 │   ├── ScopeMissing              scope-missing
 │   ├── GalleryForbidden          gallery-forbidden: whether it exists or not
 │   ├── RateLimited               rate-limited
-│   └── QuotaSpent                quota-spent
+│   ├── QuotaSpent                quota-spent
+│   ├── HostUnknown               host-unknown: a name that is none of this machine's own
+│   └── OriginForeign             origin-foreign: a page of another site asks
 ├── GalleryError                  what is, or is not, in the store
 │   ├── GalleryUnknown            gallery-unknown
 │   ├── GalleryExists             gallery-exists
@@ -326,6 +328,22 @@ class QuotaSpent(AccessError):
     text = "the key's quota, {limit}, is spent; there is a new one in {retry_after_s} s"
     limit: str
     retry_after_s: int
+
+
+@dataclass(eq=False)
+class HostUnknown(AccessError):
+    slug = "host-unknown"
+    text = (
+        "without keys this service answers to localhost and to names in MIEN_HOSTS, not {value!r}"
+    )
+    value: str
+
+
+@dataclass(eq=False)
+class OriginForeign(AccessError):
+    slug = "origin-foreign"
+    text = "without keys this service answers pages of its own alone, and this is of {value!r}"
+    value: str
 
 
 class GalleryError(MienError):

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     log: Literal["auto", "json", "console"] = "auto"
     otlp_endpoint: str = Field(OFF, pattern=rf"^({OFF}|https?://\S+)$")
 
+    hosts: str = "localhost"
     keys: Literal["auto", "required", "off"] = "auto"
     key_file: str = Field(OFF, min_length=1)
     audit: Literal["auto", "on"] = "auto"
@@ -71,6 +72,11 @@ class Settings(BaseSettings):
             )
             raise SettingsError("MIEN_KEYS", reason)
         return self.keys == "required" or not self.on_loopback
+
+    @property
+    def other_hosts(self) -> list[str]:
+        """The names in MIEN_HOSTS."""
+        return [name for part in self.hosts.split(",") if (name := part.strip())]
 
     @property
     def on_loopback(self) -> bool:

@@ -181,6 +181,18 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
         (_E.PersonUnknown, 404, "Unknown person", "Look in GET /galleries/{gallery}/persons."),
         (_E.PersonExists, 409, "Person exists", "Add faces with POST /enroll, or change the id."),
         (
+            _E.HostUnknown,
+            421,
+            "Host unknown",
+            "Call it by localhost; the operator names others in MIEN_HOSTS, or uses keys.",
+        ),
+        (
+            _E.OriginForeign,
+            403,
+            "Origin foreign",
+            "Ask from a page of this service, from no page at all, or of a service with keys.",
+        ),
+        (
             _E.FaceUnknown,
             404,
             "Unknown face",
