@@ -102,7 +102,10 @@ def begin(
     if recipe.lam and recipe.zones > 1:
         projections = learns["projections"] = token_projections(network).to(machine.device)
     spared = (network.token, network.positions)
-    groups = parameter_groups(learns, recipe.weight_decay, spared=spared)
+    stem = network.embed.backbone if recipe.stem == "mobilenet" else None
+    groups = parameter_groups(
+        learns, recipe.weight_decay, spared=spared, slower=stem, share=recipe.stem_share
+    )
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
     average = average_of(network, optimizer, recipe.average)
     if average is not None:
@@ -166,8 +169,14 @@ def network_of(recipe: Recipe, attributes: int = 40) -> MZTS:
         if recipe.patch != STRIDE:
             raise ValueError(f"patch {recipe.patch}: MobileNet's stem gives tokens of {STRIDE}")
         channels = network.token.shape[2]
+        # Its maps are never negative: what all images share must go, else it drowns what they
+        # do not, and hair and glasses are not learnt.
         network.embed = nn.Sequential(
-            OrderedDict(backbone=mobilenet("dw_11"), project=nn.Conv2d(512, channels, 1))
+            OrderedDict(
+                backbone=mobilenet("dw_11"),
+                norm=nn.BatchNorm2d(512),
+                project=nn.Conv2d(512, channels, 1),
+            )
         )
     return network
 

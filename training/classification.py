@@ -70,17 +70,29 @@ def logits_of(network: nn.Module, pixels_NHWC: Pixels, *, batch: int = 64) -> ND
 
 
 def parameter_groups(
-    modules: nn.Module, weight_decay: float, *, spared: Iterable[Tensor] = ()
+    modules: nn.Module,
+    weight_decay: float,
+    *,
+    spared: Iterable[Tensor] = (),
+    slower: nn.Module | None = None,
+    share: float = 1.0,
 ) -> list[dict[str, Any]]:
     """An optimizer's groups of what learns: matrices and kernels decay; vectors, scalars and what
-    is spared do not."""
+    is spared do not. The part `slower` learns at this share of the rate, the others at all of it.
+    """
     learnt = [p for p in modules.parameters() if p.requires_grad]
     without = {id(p) for p in (*spared, *(p for p in learnt if p.ndim <= 1))}
+    slow = {id(p) for p in slower.parameters()} if slower is not None else set()
     groups = [
-        {"params": [p for p in learnt if id(p) not in without], "weight_decay": weight_decay},
-        {"params": [p for p in learnt if id(p) in without], "weight_decay": 0.0},
+        {
+            "params": [p for p in learnt if (id(p) in without, id(p) in slow) == (light, late)],
+            "weight_decay": 0.0 if light else weight_decay,
+            "share": share if late else 1.0,
+        }
+        for late in (False, True)
+        for light in (False, True)
     ]
-    return [{**group, "share": 1.0} for group in groups if group["params"]]
+    return [group for group in groups if group["params"]]
 
 
 def average_of(
