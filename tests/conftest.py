@@ -18,6 +18,9 @@ from service.settings import SHIPPED_MODELS, Settings
 from tests.drawn import find_drawn
 from tests.standin import NAME, write_attributes, write_expression, write_recognition
 
+# Its assertions explain themselves, as those of test modules do.
+pytest.register_assert_rewrite("tests.service.gallery_contract")
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:

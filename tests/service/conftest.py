@@ -1,5 +1,4 @@
-"""What several tests of the service stand on. Assertions in the gallery's shared suite explain
-themselves, as those of test modules do."""
+"""What several tests of the service stand on."""
 
 import os
 from collections.abc import Callable
@@ -10,8 +9,6 @@ from typer.testing import CliRunner, Result
 from service.cli import app
 from service.settings import PREFIX, Settings
 from tests.conftest import open_drawn
-
-pytest.register_assert_rewrite("tests.service.gallery_contract")
 
 Mien = Callable[..., Result]
 
