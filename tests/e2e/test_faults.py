@@ -107,7 +107,8 @@ def let_in(address: str, body: bytes) -> Iterator[socket.socket]:
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(
-            b"POST /detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
+            b"POST /detect HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/octet-stream\r\n"
             b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body)
         )
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
