@@ -6,6 +6,7 @@ B faces of a batch, N of a set, A attributes."""
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from training.data.pixels import Pixels, chosen
 from training.evaluate.attributes import attribute_figures
 from training.loop import Run
 from training.machine import Machine
+from training.muon import MuonAndAdamW
 from training.networks.ir import one_of
 from training.networks.mobilenet import STRIDE, mobilenet, read_mobilenet
 from training.networks.mzts import MZTS, Zones, self_distillation, token_projections
@@ -33,6 +35,7 @@ from training.schedules import rate, sized
 __all__ = ["RECIPES", "begin", "network_of", "prepare"]
 
 STEMS = ("patches", "mobilenet")
+OPTIMIZERS = ("adamw", "muon")
 WORDS = "CelebA (162,770 faces for training, 19,867 for validation, 19,962 for the test)"
 
 
@@ -106,7 +109,7 @@ def begin(
     groups = parameter_groups(
         learns, recipe.weight_decay, spared=spared, slower=stem, share=recipe.stem_share
     )
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    optimizer = _optimizer(recipe, network, groups)
     average = average_of(network, optimizer, recipe.average)
     if average is not None:
         learns["average"] = average
@@ -179,6 +182,21 @@ def network_of(recipe: Recipe, attributes: int = 40) -> MZTS:
             )
         )
     return network
+
+
+def _optimizer(
+    recipe: Recipe, network: MZTS, groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer | MuonAndAdamW:
+    one_of("optimizer", recipe.optimizer, OPTIMIZERS)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    heads = {id(p) for p in network.heads.parameters()}
+    matrices = {
+        id(p)
+        for p in network.parameters()
+        if id(p) not in heads and (p.ndim == 2 or p.shape[2:] == (1, 1))
+    }
+    return MuonAndAdamW(groups, recipe.learning_rate, lambda p: id(p) in matrices)
 
 
 def mixed(images_BCHW: Tensor, labels_BA: Tensor, alpha: float) -> tuple[Tensor, Tensor]:

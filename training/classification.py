@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from training import ranks
 from training.data.batches import Batch, batches
 from training.data.pixels import Pixels
+from training.muon import MuonAndAdamW
 from training.recipes import Sources
 from training.recognition import as_input
 
@@ -96,7 +97,7 @@ def parameter_groups(
 
 
 def average_of(
-    network: nn.Module, optimizer: torch.optim.Optimizer, decay: float
+    network: nn.Module, optimizer: torch.optim.Optimizer | MuonAndAdamW, decay: float
 ) -> AveragedModel | None:
     """The running mean of weights and statistics, w <- decay w + (1 - decay) network after each
     step of the optimizer; it begins as what the first step leaves. None for decay 0."""

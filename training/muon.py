@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 
 class MuonAndAdamW:
-    """Used as a torch.optim.Optimizer: param_groups, zero_grad, step, state_dict, load_state_dict.
+    """Used as a torch.optim.Optimizer: param_groups, zero_grad, step, state_dict, load_state_dict,
+    register_step_post_hook.
 
     groups: param groups for AdamW, each with a `weight_decay` and whatever else; a parameter of
     theirs that is_matrix says so of, which must be (o, i) or (o, i, 1, 1), goes to a group of
@@ -52,6 +53,9 @@ class MuonAndAdamW:
             flat.grad = None if parameter.grad is None else parameter.grad.view(flat.shape)
         self._muon.step()
         self._adamw.step()
+
+    def register_step_post_hook(self, hook: Callable[..., None]) -> Any:
+        return self._adamw.register_step_post_hook(hook)  # its step is the last
 
     def state_dict(self) -> dict[str, Any]:
         return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}

@@ -110,6 +110,25 @@ def test_the_stem_begins_with_imagenets_weights_and_learns(tmp_path):
         network_of(replace(recipe, stem="convolutions"))
 
 
+def test_muon_moves_the_hybrids_matrices_and_adamw_its_heads_and_the_rest():
+    run = begin(replace(mzts_hybrid(), **TINY), FACES, OTHERS, CPU)
+    network = run.learns["network"]
+    of_muon = {
+        p.data_ptr()
+        for group in run.optimizer.param_groups
+        if "ns_steps" in group
+        for p in group["params"]
+    }
+    by_muon = {name for name, p in network.named_parameters() if p.data_ptr() in of_muon}
+    assert {"embed.backbone.pw_1.weight", "embed.project.weight"} < by_muon
+    assert all(name.startswith("embed.") or "blocks" in name or "inter" in name for name in by_muon)
+    assert sum(p.numel() for g in run.optimizer.param_groups for p in g["params"]) == sum(
+        p.numel() for p in run.learns.parameters() if p.requires_grad
+    )
+    with pytest.raises(ValueError, match="optimizer 'lion' is not one of 'adamw', 'muon'"):
+        begin(replace(SMALL, optimizer="lion"), FACES, OTHERS, CPU)
+
+
 def test_mixup_mixes_images_and_labels_in_the_same_share_with_the_same_others():
     torch.manual_seed(0)
     labels = torch.eye(6)
@@ -121,9 +140,10 @@ def test_mixup_mixes_images_and_labels_in_the_same_share_with_the_same_others():
     assert len({round(m.max().item(), 4) for _, m in several}) > 5
 
 
-def test_a_run_of_attributes_that_was_begun_anew_goes_on_bit_for_bit(tmp_path):
-    train(begin(SMALL, FACES, OTHERS, CPU), tmp_path / "whole")
-    stopping = begin(SMALL, FACES, OTHERS, CPU)
+@pytest.mark.parametrize("recipe", [SMALL, replace(mzts_hybrid(), **TINY)], ids=lambda r: r.name)
+def test_a_run_of_attributes_that_was_begun_anew_goes_on_bit_for_bit(tmp_path, recipe):
+    train(begin(recipe, FACES, OTHERS, CPU), tmp_path / "whole")
+    stopping = begin(recipe, FACES, OTHERS, CPU)
     told, calls = stopping.losses, iter(range(9))
 
     def broken(batch):
@@ -135,7 +155,7 @@ def test_a_run_of_attributes_that_was_begun_anew_goes_on_bit_for_bit(tmp_path):
     with pytest.raises(OSError, match="power"):
         train(stopping, tmp_path / "stopped", save_every_s=0)
     assert state_of(tmp_path / "stopped")["step"] == 2
-    train(begin(SMALL, FACES, OTHERS, CPU), tmp_path / "stopped")
+    train(begin(recipe, FACES, OTHERS, CPU), tmp_path / "stopped")
     assert not differences(state_of(tmp_path / "whole"), state_of(tmp_path / "stopped"))
 
 

@@ -23,7 +23,7 @@ from training.recipes.attributes import RECIPES, Recipe
 
 ARMS = ("mzts-plain", "mzts-zones", "mzts")
 SIZE = (80, 64)  # 20 tokens
-STEPS = 800  # of 64 faces: eight times each of 6,469
+STEPS = 600  # of 64 faces: six times each of 6,469
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,12 @@ def recipe_of_arm(arm: str, seed: int, steps: int = STEPS) -> Recipe:
         name=name_of(arm, seed),
         size=SIZE,
         stem="mobilenet",
+        stem_share=1.0,
+        optimizer="muon",
+        learning_rate=1e-3,
         mixup=0.0,
         steps=steps,
-        warmup_epochs=1.0,
+        warmup_epochs=0.5,
         decay_steps=steps,
         validate_every=steps,
         average=0.0,
