@@ -1,5 +1,5 @@
-"""The `mien` command: serve; enroll, identify, verify, analyze, calibrate and models, as a client
-of the API; backup, restore, import, keys and audit, on the data folder itself.
+"""The `mien` command: enroll, identify, verify, analyze, models, erase and export-person ask the
+API; serve and the others work on the data folder itself (docs/commands.md).
 
 The client's commands speak HTTP: to a server (--url), or, without one, to the application run
 inside this process on the local data folder. So one path answers both, and fields, defaults,

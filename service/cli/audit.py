@@ -54,7 +54,8 @@ def head(data: Data = None) -> None:
 @app.command()
 def show(
     since: Annotated[
-        str | None, typer.Option(help="A time as 2026-11-22 or 2026-11-22T14:00Z, or 24h ago.")
+        str | None,
+        typer.Option(help="A time, as 2026-11-22 or 2026-11-22T14:00Z; or how long ago, as 24h."),
     ] = None,
     actor: Annotated[str | None, typer.Option(help="Of this key, or other actor.")] = None,
     action: Annotated[str | None, typer.Option(help="As identify or person.erase.")] = None,

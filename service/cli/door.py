@@ -1,6 +1,7 @@
 """The door to the service that the commands ask: a server's, or one opened in this process."""
 
 import asyncio
+import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +19,7 @@ _TIMEOUT: Final = httpx.Timeout(120, connect=10)
 _PATIENCE_S: Final = 60.0
 _BUSY: Final = (429, 503)
 _PAUSE_S: Final = 0.05
+_KEY: Final = re.compile(r"[!-~]+")  # what a header can carry
 Place = str | Settings | None
 
 
@@ -48,9 +50,10 @@ async def open_service(place: Place) -> AsyncIterator[httpx.AsyncClient]:
     """
     if isinstance(place, str):
         try:
-            key = client_key()
-            shown = {} if key is None else {"Authorization": f"Bearer {key}"}
-            async with httpx.AsyncClient(base_url=place, timeout=_TIMEOUT, headers=shown) as client:
+            headers = _key_header()
+            async with httpx.AsyncClient(
+                base_url=place, timeout=_TIMEOUT, headers=headers
+            ) as client:
                 yield client
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
@@ -68,6 +71,17 @@ async def open_service(place: Place) -> AsyncIterator[httpx.AsyncClient]:
         ):
             await _until_ready(client)
             yield client
+
+
+def _key_header() -> dict[str, str]:
+    """What shows the server the key of MIEN_KEY; nothing without one. Raises Unable, and does not
+    repeat the key."""
+    key = client_key()
+    if key is None:
+        return {}
+    if _KEY.fullmatch(key) is None:
+        raise Unable("MIEN_KEY is no key: a key has letters, digits and signs of ASCII, no blanks")
+    return {"Authorization": f"Bearer {key}"}
 
 
 async def _until_ready(client: httpx.AsyncClient) -> None:
@@ -91,7 +105,8 @@ async def post(
     until = time.monotonic() + _PATIENCE_S
     while True:
         response = await client.post(path, data=given, files=list(images), headers=headers)
-        wait_s = float(response.headers.get("Retry-After", 1))
+        after = response.headers.get("Retry-After", "")
+        wait_s = float(after) if after.isdecimal() else 1.0  # a proxy may write a date
         if response.status_code not in _BUSY or time.monotonic() + wait_s > until:
             return response
         await asyncio.sleep(wait_s)

@@ -25,7 +25,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_DURATION: Final = re.compile(r"([0-9]{1,10})([smhd])")
+_LONGEST_D: Final = 36_500
 
 Data = Annotated[Path | None, typer.Option(help="The data folder; else MIEN_DATA.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -95,9 +96,11 @@ def revoke(name: str, data: Data = None) -> None:
 def seconds_of(text: str) -> float:
     """A duration as 90s, 30m, 1h or 7d, in seconds. Raises Unable."""
     found = _DURATION.fullmatch(text)
-    if found is None:
-        raise Unable(f"a duration is as 90s, 30m, 1h or 7d, not {text[:50]!r}")
-    return float(int(found[1]) * _UNITS_S[found[2]])
+    if found is None or (seconds := int(found[1]) * _UNITS_S[found[2]]) > _LONGEST_D * 86_400:
+        raise Unable(
+            f"a duration is as 90s, 30m, 1h or 7d, {_LONGEST_D}d at most, not {text[:50]!r}"
+        )
+    return float(seconds)
 
 
 def folder_of(data: Path | None) -> Path:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -378,18 +379,40 @@ def test_a_stranger_at_the_address_is_told_from_mien(mien: Mien) -> None:
         asyncio.run(ask())
 
 
+@pytest.mark.parametrize("key", ["ключ", "two words", "a line\nand another"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, mien: Mien, key: str
+) -> None:
+    monkeypatch.setenv("MIEN_KEY", key)
+    done = mien("models", "--url", "http://127.0.0.1:9")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("mien: MIEN_KEY is no key")
+    assert key not in done.stderr
+
+
 def test_a_busy_service_is_asked_again() -> None:
-    answers = iter([503, 503, 201])
+    assert posted([503, 503, 201], after="0").status_code == 201
+
+
+def test_a_date_to_ask_again_at_is_read_as_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a proxy before the service may write it."""
+    monkeypatch.setattr(door, "_PATIENCE_S", 0.0)
+    assert posted([503], after="Sun, 22 Nov 2026 17:00:00 GMT").status_code == 503
+
+
+def posted(statuses: Sequence[int], *, after: str) -> httpx.Response:
+    """What comes of a call that is answered with these, one after the other."""
+    answers = iter(statuses)
 
     def busy(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(next(answers), headers={"Retry-After": "0"}, json={})
+        return httpx.Response(next(answers), headers={"Retry-After": after}, json={})
 
     async def ask() -> httpx.Response:
         transport = httpx.MockTransport(busy)
         async with httpx.AsyncClient(transport=transport, base_url="http://busy") as client:
             return await door.post(client, "/enroll", {}, [("image", b"x")])
 
-    assert asyncio.run(ask()).status_code == 201
+    return asyncio.run(ask())
 
 
 def test_the_command_is_there_for_a_client_without_index_and_runtime() -> None:

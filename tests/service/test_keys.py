@@ -205,6 +205,7 @@ def test_the_command_makes_lists_rotates_and_revokes(mien: Mien, settings: Setti
         (["rotate", "desk"], "there is no key 'desk'"),
         (["revoke", "desk"], "there is no key 'desk'"),
         (["rotate", "desk", "--overlap", "soon"], "a duration is as 90s"),
+        (["rotate", "desk", "--overlap", "36501d"], "36500d at most, not '36501d'"),
     ],
 )
 def test_the_command_says_what_is_wrong(mien: Mien, words: list[str], reason: str) -> None:
@@ -225,6 +226,7 @@ def test_the_command_reads_and_checks_the_log(mien: Mien, settings: Settings) ->
     assert len(mien("audit", "show", "--since", "2020-01-01T00:00Z").stdout.splitlines()) == 2
     assert mien("audit", "show", "--actor", "nobody").stdout == ""
     assert mien("audit", "show", "--since", "lately").exit_code == 2
+    assert "36500d at most" in mien("audit", "show", "--since", "999999999d").stderr
     path = settings.data / "audit.jsonl"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     assert mien("audit", "verify").exit_code == 0
