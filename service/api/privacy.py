@@ -53,7 +53,7 @@ async def export_person(request: Request, gallery: GalleryName, person_id: Perso
 @router.get(
     "/receipts/{receipt}",
     response_model=schemas.Receipt,
-    responses=refuses(400, 404, 422),
+    responses=refuses(400, 404, 422, 503),
 )
 async def get_receipt(
     request: Request,

@@ -13,7 +13,7 @@ from service.cli.door import Unable
 from service.cli.keys import AsJson, Data, folder_of, seconds_of
 from service.cli.plain import complain, plain_errors
 from service.cli.tables import print_json
-from service.guard.audit import FILE, Entry, Verdict, read_entries, verify
+from service.guard.audit import FILE, Entry, Verdict, files_of, read_entries, verify
 
 app = typer.Typer(
     help="The log of what was done, see docs/keys.md.", no_args_is_help=True, rich_markup_mode=None
@@ -35,9 +35,11 @@ def verify_log(
     if as_json:
         print_json(asdict(verdict))
     elif verdict.flaw is None:
-        typer.echo(f"{verdict.entries} entries hold; the head is {verdict.head}")
+        follow = f" and follow {verdict.follows}, which lies elsewhere" if verdict.follows else ""
+        typer.echo(f"{verdict.entries} entries hold{follow}; the head is {verdict.head}")
     else:
-        complain(f"{path}, line {verdict.flaw.line}: {verdict.flaw.reason}")
+        flaw = verdict.flaw
+        complain(f"{path.with_name(flaw.file)}, line {flaw.line}: {flaw.reason}")
     raise typer.Exit(0 if verdict.flaw is None else 1)
 
 
@@ -74,7 +76,7 @@ def show(
 
 def _log(data: Path | None) -> Path:
     path = folder_of(data) / FILE
-    if not path.exists():
+    if not files_of(path):
         raise Unable(f"there is no {path}: nothing was recorded")
     return path
 
@@ -90,7 +92,7 @@ def _entries(path: Path) -> Iterator[Entry]:
     try:
         yield from read_entries(path)
     except ValueError as error:
-        raise Unable(f"{path}, {error}; see mien audit verify") from error
+        raise Unable(f"{path.parent}, {error}; see mien audit verify") from error
 
 
 def _time(text: str) -> datetime:

@@ -7,6 +7,11 @@ takes out or moves one breaks the chain there. What a chain cannot tell is that 
 or that all of it was written anew: for that, note its head elsewhere (SEQUENCE:HASH) and give it
 to `verify`.
 
+The chain may go on in a new file: put the old one aside in the same folder, as audit-*.jsonl (mv
+will do, also while the service runs), and the next entry begins a new audit.jsonl that follows it,
+with an entry `audit.continued` first. All the files of a folder are one log, and read as one; the
+oldest may be taken elsewhere.
+
 A line holds ids and counts: never an image, an embedding or a name of a person.
 """
 
@@ -29,6 +34,7 @@ FILE: Final = "audit.jsonl"
 BEGINNING: Final = "0" * 64
 LONGEST_LINE: Final = 65_536
 MENDED: Final = "audit.mended"
+CONTINUED: Final = "audit.continued"
 _PATIENCE_S: Final = 10.0
 _RETRY_S: Final = 0.002
 _ITSELF: Final = "mien"
@@ -54,8 +60,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Flaw:
-    """The first line that does not hold. line: its number in the file, from 1; reason: in words."""
+    """The first line that does not hold. file: the name of the file it is in; line: its number
+    there, from 1; reason: in words."""
 
+    file: str
     line: int
     reason: str
 
@@ -63,11 +71,13 @@ class Flaw:
 @dataclass(frozen=True)
 class Verdict:
     """What a check came to. entries: how many hold; head: of the last that does, None where there
-    is none; flaw: None where all hold."""
+    is none; flaw: None where all hold; follows: the head of what came before, where the oldest
+    files lie elsewhere, None where the log is here from its beginning."""
 
     entries: int
     head: str | None
     flaw: Flaw | None
+    follows: str | None = None
 
 
 class Audit:
@@ -81,17 +91,22 @@ class Audit:
         """The entry, on the disk. what: JSON values.
 
         A last line that was torn (a crash in the middle of writing) is mended first: it is taken
-        away, and an entry `audit.mended` of its own says so. Raises AuditUnavailable: nothing of
+        away, and an entry `audit.mended` of its own says so. A file that is new follows the newest
+        of those that were put aside. Raises AuditUnavailable: nothing of
         the entry was kept then. ValueError for an entry of more than LONGEST_LINE bytes.
         """
         with self._mine() as file:
-            try:
-                return self._append(file, actor, action, what)
-            except OSError as error:
-                raise AuditUnavailable(error.strerror or str(error)) from error
+            return self._append(file, actor, action, what)
 
     def _append(self, file: int, actor: str, action: str, what: Mapping[str, Any]) -> Entry:
-        last, torn = _mend(file)
+        last, torn = _mend(file, self.path)
+        if last is None and (before := files_of(self.path)[:-1]):
+            with _locked(before[-1]) as ended:
+                last, torn_there = _mend(ended, before[-1])
+            torn += torn_there
+            if last is not None:
+                what_before = {"file": before[-1].name}
+                last = _write(file, _next(last, _ITSELF, CONTINUED, what_before))
         if torn:
             last = _write(file, _next(last, _ITSELF, MENDED, {"torn_bytes": torn}))
         return _write(file, _next(last, actor, action, what))
@@ -102,56 +117,67 @@ class Audit:
         if not self._threads.acquire(timeout=_PATIENCE_S):
             raise AuditUnavailable("it is busy with other entries")
         try:
-            file = _open(self.path)
+            with _locked(self.path) as file:
+                yield file
         except OSError as error:
-            self._threads.release()
             raise AuditUnavailable(error.strerror or str(error)) from error
-        try:
-            _lock(file)
-            yield file
         finally:
-            os.close(file)  # and the lock with it
             self._threads.release()
+
+
+def files_of(path: Path) -> list[Path]:
+    """The log's files that are there, the oldest first: those put aside, and the one at the path.
+
+    Raises OSError, AuditUnavailable.
+    """
+    aside = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"), key=_first_sequence)
+    return [*aside, path] if path.exists() else aside
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """The entries as they stand, none where there is no file. Raises ValueError for a line that is
-    none, with its number."""
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            yield _entry(line)
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from error
+    """The entries of all files as they stand, none where there is no file. Raises ValueError for a
+    line that is none, with its file and number."""
+    for file in files_of(path):
+        for number, line in enumerate(lines_of(file), 1):
+            try:
+                yield entry_of(line)
+            except ValueError as error:
+                raise ValueError(f"{file.name}, line {number}: {error}") from error
 
 
 def verify(path: Path, head: str | None = None) -> Verdict:
-    """Whether every line is as it was written, and where it is not so first.
+    """Whether every line of all files is as it was written, and where it is not so first.
 
     head: SEQUENCE:HASH as it was noted once; the log must still have that entry. A log that is
     being written to is judged as it was at the beginning of the check. Raises ValueError for a head
     that cannot be one, OSError.
     """
     noted = _noted(head)
+    first: Entry | None = None
     last: Entry | None = None
-    number = 0
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            entry = _entry(line)
-            _require_next(last, entry)
-            if entry.sequence == noted[0] and entry.hash != noted[1]:
-                raise ValueError("it is not the entry whose head was noted: all was written anew")
-        except ValueError as error:
-            return _verdict(last, Flaw(number, str(error)))
-        last = entry
+    file, number = path, 0
+    for file in files_of(path):
+        for number, line in enumerate(lines_of(file), 1):
+            try:
+                entry = entry_of(line)
+                _require_next(last, entry)
+                _require_noted(last, entry, noted)
+            except ValueError as error:
+                return _verdict(first, last, Flaw(file.name, number, str(error)))
+            first, last = first or entry, entry
     sequence = last.sequence if last else 0
     if sequence < noted[0]:
         reason = f"the log ends with entry {sequence}, and entry {noted[0]} was noted: it was cut"
-        return _verdict(last, Flaw(number + 1, reason))
-    return _verdict(last, None)
+        return _verdict(first, last, Flaw(file.name, number + 1, reason))
+    return _verdict(first, last, None)
 
 
-def _verdict(last: Entry | None, flaw: Flaw | None) -> Verdict:
-    return Verdict(last.sequence if last else 0, last.head if last else None, flaw)
+def _verdict(first: Entry | None, last: Entry | None, flaw: Flaw | None) -> Verdict:
+    if first is None or last is None:
+        return Verdict(0, None, flaw)
+    before = first.sequence - 1
+    follows = f"{before}:{first.previous}" if before else None
+    return Verdict(last.sequence - before, last.head, flaw, follows)
 
 
 def _noted(head: str | None) -> tuple[int, str]:
@@ -182,7 +208,7 @@ def _next(last: Entry | None, actor: str, action: str, what: Mapping[str, Any]) 
     return line
 
 
-def _entry(line: bytes) -> Entry:
+def entry_of(line: bytes) -> Entry:
     """The entry of a line. Raises ValueError where it is none, or not as it was written."""
     if not line.endswith(b"\n"):
         raise ValueError("it stops before its end: torn in the middle of writing, or cut")
@@ -197,6 +223,8 @@ def _entry(line: bytes) -> Entry:
 
 
 def _require_next(last: Entry | None, entry: Entry) -> None:
+    if last is None and entry.action == CONTINUED:
+        return  # the files before lie elsewhere
     due = last.sequence + 1 if last else 1
     if entry.sequence != due:
         reason = f"it is entry {entry.sequence} where {due} is due: lines were taken out or moved"
@@ -205,16 +233,37 @@ def _require_next(last: Entry | None, entry: Entry) -> None:
         raise ValueError("it does not follow the line before, which was written anew")
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines that are there now, with their ends; what is appended meanwhile is left out."""
+def _require_noted(last: Entry | None, entry: Entry, noted: tuple[int, str]) -> None:
+    """Raises ValueError where an entry is not the one that was noted, or does not follow it."""
+    sequence, digest = noted
+    if last is None and 0 < sequence < entry.sequence - 1:
+        begins = f"what is here begins with entry {entry.sequence}"
+        raise ValueError(f"entry {sequence} was noted, and {begins}: the files before are missing")
+    told = {entry.sequence - 1: entry.previous, entry.sequence: entry.hash}
+    if sequence and told.get(sequence, digest) != digest:
+        raise ValueError("it is not the entry whose head was noted: all was written anew")
+
+
+def _first_sequence(path: Path) -> int:
+    """Of a file's first entry; 0 where it has none."""
+    try:
+        return entry_of(next(lines_of(path), b"")).sequence
+    except ValueError:
+        return 0
+
+
+def lines_of(path: Path, start: int = 0) -> Iterator[bytes]:
+    """The lines of a file that are there now, with their ends, from a byte on; what is appended
+    meanwhile is left out. Raises OSError, AuditUnavailable."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
     with file:
         _lock(file.fileno(), fcntl.LOCK_SH)
-        left = os.fstat(file.fileno()).st_size
+        left = os.fstat(file.fileno()).st_size - start
         fcntl.flock(file, fcntl.LOCK_UN)
+        file.seek(start)
         while left > 0 and (line := _line(file, left)):
             left -= len(line)
             yield line
@@ -222,6 +271,30 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _line(file: BinaryIO, left: int) -> bytes:
     return file.readline(min(left, 2 * LONGEST_LINE))  # a longer one is none of ours
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """The file at the path, open and locked: not one that was put aside while it was waited for.
+
+    Raises OSError, AuditUnavailable.
+    """
+    while True:
+        file = _open(path)
+        try:
+            _lock(file)
+            if _is_at(path, file):
+                yield file
+                return
+        finally:
+            os.close(file)  # and the lock with it
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:
@@ -253,8 +326,8 @@ def _lock(file: int, kind: int = fcntl.LOCK_EX) -> None:
             return
 
 
-def _mend(file: int) -> tuple[Entry | None, int]:
-    """The last whole entry, and how many bytes of a torn one behind it were taken away.
+def _mend(file: int, path: Path) -> tuple[Entry | None, int]:
+    """The last whole entry of a file, and how many bytes of a torn one behind it were taken away.
 
     Raises AuditUnavailable where the last line is whole and no entry: nothing can follow it.
     """
@@ -263,7 +336,8 @@ def _mend(file: int) -> tuple[Entry | None, int]:
     tail = os.pread(file, size - start, start)
     torn = tail[tail.rfind(b"\n") + 1 :]
     if start and len(torn) == len(tail):
-        raise AuditUnavailable(f"{FILE} does not end with a line: what is there is no audit log")
+        reason = f"{path.name} does not end with a line: what is there is no audit log"
+        raise AuditUnavailable(reason)
     if torn and _holds(torn + b"\n"):  # all of it but its end
         os.write(file, b"\n")
         tail, torn = tail + b"\n", b""
@@ -273,17 +347,17 @@ def _mend(file: int) -> tuple[Entry | None, int]:
     if not tail:
         return None, len(torn)
     try:
-        return _entry(tail[tail.rfind(b"\n", 0, -1) + 1 :]), len(torn)
+        return entry_of(tail[tail.rfind(b"\n", 0, -1) + 1 :]), len(torn)
     except ValueError as error:
         raise AuditUnavailable(
-            f"the last line of {FILE} does not hold ({error}); look with `mien audit verify`, and "
-            "keep the file elsewhere: a new one begins where there is none"
+            f"the last line of {path.name} does not hold ({error}); look with `mien audit verify`, "
+            "and keep the file elsewhere: a new one begins where there is none"
         ) from error
 
 
 def _holds(line: bytes) -> bool:
     try:
-        _entry(line)
+        entry_of(line)
     except ValueError:
         return False
     return True
@@ -301,4 +375,4 @@ def _write(file: int, line: bytes) -> Entry:
         with suppress(OSError):
             os.ftruncate(file, size)
         raise
-    return _entry(line)
+    return entry_of(line)

@@ -4,25 +4,26 @@ A receipt names a person by the id that the caller gave them, and nothing else o
 remains, to show that they were erased. So no id should be a name (docs/gallery.md).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from ulid import ULID
 
-from service.guard.audit import Audit, Entry, read_entries
+from service.guard.audit import Audit
+from service.guard.mentions import Mentions
 
 ERASED: Final = "person.erased"  # asked for by a caller
 EXPIRED: Final = "retention.erase"  # kept no longer by their gallery
 FACES_LISTED: Final = 1000  # of a person's: an entry of the log has an end
 
 
-@dataclass(frozen=True)
 class Receipts:
     """The receipts that lie in an audit log."""
 
-    audit: Audit
+    def __init__(self, audit: Audit) -> None:
+        self.audit = audit
+        self._mentions = Mentions(audit.path)
 
     def draft(
         self,
@@ -55,24 +56,20 @@ class Receipts:
         return {**told, "audit": entry.sequence}
 
     def find(self, gallery: str, receipt: str) -> dict[str, Any] | None:
-        """The receipt of this id, of somebody of this gallery; None where there is none."""
-        for entry in self._entries():
+        """The receipt of this id, of somebody of this gallery; None where there is none.
+
+        Raises StorageUnavailable where the log cannot be read.
+        """
+        for entry in self._mentions.of(receipt):
             what = entry.what
             if what.get("receipt") == receipt and what.get("gallery") == gallery:
                 return {**what, "audit": entry.sequence}
         return None
 
     def of_person(self, gallery: str, person_id: str) -> list[dict[str, Any]]:
-        """What the log has of a person: sequence, time and action of each entry."""
+        """What the log has of a person: sequence, time and action of each entry. Raises as find."""
         return [
             {"sequence": entry.sequence, "time": entry.time, "action": entry.action}
-            for entry in self._entries()
-            if (entry.what.get("gallery"), entry.what.get("person_id")) == (gallery, person_id)
+            for entry in self._mentions.of(person_id)
+            if entry.what.get("gallery") == gallery
         ]
-
-    def _entries(self) -> Iterator[Entry]:
-        """The entries; a damaged line, which `mien audit verify` tells of, ends them."""
-        try:
-            yield from read_entries(self.audit.path)
-        except ValueError:
-            return

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from service.errors import AuditUnavailable
-from service.guard.audit import BEGINNING, LONGEST_LINE, MENDED, Audit, read_entries, verify
+from service.guard import audit as audit_module
+from service.guard.audit import (
+    BEGINNING,
+    CONTINUED,
+    LONGEST_LINE,
+    MENDED,
+    Audit,
+    files_of,
+    read_entries,
+    verify,
+)
 
 
 @pytest.fixture
@@ -217,3 +227,102 @@ def test_an_entry_that_is_too_long_is_refused(path: Path) -> None:
     with pytest.raises(ValueError, match="at most 65536 bytes"):
         Audit(path).record("front-desk", "identify", note="x" * LONGEST_LINE)
     assert verify(path).entries == 5
+
+
+def test_a_lock_that_the_disk_cannot_give_is_told_as_what_cannot_be_recorded(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(AuditUnavailable, match="No locks available"):
+        Audit(path).record("front-desk", "identify")
+    monkeypatch.undo()
+    assert Audit(path).record("front-desk", "identify").sequence == 6
+
+
+# Files that were put aside.
+
+
+@pytest.fixture
+def divided(path: Path) -> Path:
+    """A log of three files: five entries, seven and nine."""
+    for name, entries in (("audit-b.jsonl", 1), ("audit-a.jsonl", 1)):
+        path.rename(path.with_name(name))
+        for _ in range(entries):
+            Audit(path).record("front-desk", "identify", file=name)
+    return path
+
+
+def test_a_log_that_was_put_aside_goes_on_in_a_new_file(divided: Path) -> None:
+    assert [file.name for file in files_of(divided)] == [
+        *("audit-b.jsonl", "audit-a.jsonl", "audit.jsonl")
+    ]
+    entries = list(read_entries(divided))
+    assert [entry.sequence for entry in entries] == list(range(1, 10))
+    continued = [entry for entry in entries if entry.action == CONTINUED]
+    assert [(entry.sequence, entry.what["file"]) for entry in continued] == [
+        *((6, "audit-b.jsonl"), (8, "audit-a.jsonl"))
+    ]
+    verdict = verify(divided, entries[2].head)
+    assert (verdict.entries, verdict.flaw, verdict.follows) == (9, None, None)
+    assert verdict.head == entries[-1].head
+
+
+def test_a_change_in_a_file_that_was_put_aside_is_noticed_where_it_is(divided: Path) -> None:
+    aside = divided.with_name("audit-a.jsonl")
+    whole = aside.read_bytes()
+    aside.write_bytes(whole.replace(b"audit-b", b"audit-x"))
+    flaw = verify(divided).flaw
+    assert flaw is not None
+    assert (flaw.file, flaw.line, flaw.reason) == (
+        *("audit-a.jsonl", 1),
+        "its hash does not hold: it was edited",
+    )
+    aside.unlink()
+    missing = verify(divided).flaw
+    assert missing is not None
+    assert (missing.file, missing.line) == ("audit.jsonl", 1)
+    assert "entry 8 where 6 is due" in missing.reason
+
+
+def test_the_oldest_files_may_lie_elsewhere_and_what_is_left_says_what_it_follows(
+    divided: Path,
+) -> None:
+    older, last, *_ = [entry.head for entry in list(read_entries(divided))[3:]]
+    divided.with_name("audit-b.jsonl").unlink()
+    verdict = verify(divided, last)
+    assert (verdict.entries, verdict.flaw, verdict.follows) == (4, None, last)
+    for head, reason in (
+        (older, "entry 4 was noted, and what is here begins with entry 6"),
+        (f"5:{'0' * 64}", "not the entry whose head was noted"),
+    ):
+        flaw = verify(divided, head).flaw
+        assert flaw is not None
+        assert (flaw.line, reason in flaw.reason) == (1, True)
+
+
+def test_who_waited_for_a_file_that_was_put_aside_writes_to_the_new_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, aside = audit_module._lock, path.with_name("audit-1.jsonl")
+
+    def lock_late(file: int, kind: int = fcntl.LOCK_EX) -> None:
+        if not aside.exists():
+            path.rename(aside)
+        lock(file, kind)
+
+    monkeypatch.setattr(audit_module, "_lock", lock_late)
+    assert Audit(path).record("front-desk", "identify").sequence == 7
+    assert len(lines_of(aside)) == 5
+    assert (verify(path).entries, verify(path).flaw) == (7, None)
+
+
+def test_a_torn_line_of_a_file_that_was_put_aside_is_mended_too(path: Path) -> None:
+    torn = lines_of(path)[4][:50]
+    path.write_bytes(path.read_bytes() + torn)
+    path.rename(path.with_name("audit-1.jsonl"))
+    assert Audit(path).record("front-desk", "identify").sequence == 8
+    assert [entry.action for entry in read_entries(path)][5:] == [CONTINUED, MENDED, "identify"]
+    assert verify(path).flaw is None
