@@ -37,7 +37,7 @@ MOST_GALLERIES: Final = 100
 SHORTEST_SECRET: Final = 32
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SECRET: Final = re.compile(rf"[!-~]{{{SHORTEST_SECRET},512}}")
-_TAKEN: Final = (FROM_FILE, "mien", "nobody")
+_TAKEN: Final = (FROM_FILE, "mien", "nobody", "anyone")  # actors of the audit log
 _RANDOM_BYTES: Final = 32
 
 
@@ -82,16 +82,20 @@ class Keys:
     def __init__(self, path: Path, secret_file: Path | None = None) -> None:
         self.path = path
         self._secret_file = secret_file
-        self._seen: object = None
-        self._keys: tuple[Key, ...] = ()
+        self._held: tuple[object, tuple[Key, ...]] = (None, ())  # the files' state, their keys
 
     def all(self) -> tuple[Key, ...]:
-        """Every key, revoked ones too. Raises StorageUnavailable where a file cannot be read."""
-        seen = (_state(self.path), self._secret_file and _state(self._secret_file))
-        if seen != self._seen:
-            self._keys = (*_read(self.path), *self._from_file())
-            self._seen = seen
-        return self._keys
+        """Every key, revoked ones too. Raises StorageUnavailable where a file cannot be read.
+
+        Threads may ask at the same time: keys are never held for those of a state that they are
+        not of, or one that was revoked would hold until the next change.
+        """
+        state = (_state(self.path), self._secret_file and _state(self._secret_file))
+        seen, keys = self._held
+        if state != seen:
+            keys = (*_read(self.path), *self._from_file())
+            self._held = (state, keys)
+        return keys
 
     def holder(self, secret: str) -> Key | None:
         """The key whose secret this is, None where it is nobody's. Raises StorageUnavailable.
@@ -138,8 +142,8 @@ class KeyRing:
             name,
             tuple(scope for scope in SCOPES if scope in scopes),
             None if galleries is None else tuple(sorted(set(galleries))),
-            rate and require_rate(rate),
-            quota and require_quota(quota),
+            None if rate is None else require_rate(rate),
+            None if quota is None else require_quota(quota),
             _now(),
         )
         with self._changing() as keys:

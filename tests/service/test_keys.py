@@ -112,12 +112,15 @@ def test_a_revoked_key_holds_no_more_and_its_name_stays_used(ring: KeyRing, keys
         ({"name": "x" * 65}, "a key's name is"),
         ({"name": FROM_FILE}, "none of key-file"),
         ({"name": "nobody"}, "none of key-file"),
+        ({"name": "anyone"}, "none of key-file"),
         ({"scopes": []}, "one or more of the scopes"),
         ({"scopes": ["embed", "fly"]}, "'fly' given"),
         ({"galleries": []}, "1 to 100 galleries, not 0"),
         ({"galleries": [str(n) for n in range(101)]}, "not 101"),
         ({"galleries": ["a"], "scopes": ["observe"]}, "of the whole service"),
         ({"rate": "often"}, "as 10/second"),
+        ({"rate": ""}, "as 10/second"),
+        ({"quota": ""}, "as 10/second"),
         ({"rate": "0/second"}, "as 10/second"),
         ({"rate": "1/second;9/day"}, "as 10/second"),
         ({"rate": "10001/hour"}, "at most 10000 a window, not 10001"),
@@ -145,6 +148,26 @@ def test_what_cannot_be_recorded_is_not_changed(ring: KeyRing, keys: Keys, tmp_p
             change()
     assert [key.name for key in keys.all()] == ["desk"]
     assert keys.holder(secret) is not None
+
+
+def test_a_thread_that_comes_late_with_what_it_read_before_a_change_brings_no_key_back(
+    ring: KeyRing, tmp_path: Path
+) -> None:
+    """Between any two steps of another thread's reading, as if the system had let it wait there."""
+
+    class Interrupted(Keys):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            vars(self).update(vars(self).pop("late", {}))
+
+    keys = Interrupted(tmp_path / "keys.json")
+    secret = ring.create("desk", ["embed"])
+    assert keys.holder(secret) is not None
+    before = dict(vars(keys))
+    ring.revoke("desk")
+    vars(keys)["late"] = before
+    keys.all()
+    assert keys.holder(secret) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"keys": [{"name": "x"}]}', b"\xff"])
