@@ -52,7 +52,7 @@ class Limits:
                 raise RateLimited(rate, _wait_s(self._rates, item, name))
             if quota is not None and not self._quotas.hit(item := parse(quota), name):
                 raise QuotaSpent(quota, _wait_s(self._quotas, item, name))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageUnavailable(f"requests cannot be counted: {error}") from error
 
     def close(self) -> None:

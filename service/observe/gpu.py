@@ -42,8 +42,12 @@ def no_gpus() -> Sequence[Gpu]:
 
 
 def _read_all(nvml: Any) -> list[Gpu]:
-    gpus = []
-    for index in range(nvml.nvmlDeviceGetCount()):
+    gpus: list[Gpu] = []
+    try:
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError:  # the driver was taken away, or is being replaced
+        return gpus
+    for index in range(count):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)

@@ -134,6 +134,12 @@ def test_what_cannot_be_counted_is_refused(tmp_path: Path) -> None:
     limits.spend("free", None, None)
 
 
+def test_a_folder_that_cannot_be_is_told_as_what_cannot_be_counted(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageUnavailable, match="requests cannot be counted"):
+        Limits(tmp_path / "file" / "limits.sqlite3").spend("desk", "1/minute", None)
+
+
 def test_a_file_that_another_keeps_locked_is_waited_for_and_then_told(
     limits: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -242,6 +242,17 @@ def test_a_gpu_that_is_lost_or_does_not_tell_its_use_takes_no_other_with_it(
     assert list(open_gpus()()) == [Gpu(1, None, 1, 10), Gpu(2, 0.4, 2, 10)]
 
 
+def test_a_driver_that_goes_while_it_serves_takes_the_gpus_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone() -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", gone)
+    assert list(open_gpus()()) == []
+
+
 def test_processes_are_summed_and_the_oldest_began_first() -> None:
     """This process and a child that has some memory of its own."""
     code = "import sys; kept = bytearray(2**25); print(flush=True); sys.stdin.read()"
