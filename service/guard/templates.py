@@ -10,11 +10,13 @@ elsewhere, and a copy of it elsewhere again.
 
 import base64
 import binascii
+import fcntl
 import os
 import re
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -76,16 +78,20 @@ def read_template_keys(path: Path) -> dict[str, bytes]:
 def add_template_key(path: Path) -> str:
     """The id of a new key, which is the file's newest now; the file is made if it is not there.
 
-    It is on disk, whole or as it was before, the owner's alone. Raises TemplateKeysRefused for a
-    file that is there and is none of keys, OSError.
+    It is on disk, whole or as it was before, the owner's alone; who adds another at the same time
+    waits, since a key that is lost may have wrapped somebody's already. Raises TemplateKeysRefused
+    for a file that is there and is none of keys, OSError.
     """
-    before = ""
-    if path.exists():
-        read_template_keys(path)
-        before = path.read_text(encoding="utf-8").removeprefix(_HEAD)
     key_id = str(ULID())
     line = f"{key_id} {base64.b64encode(os.urandom(KEY_BYTES)).decode()}\n"
-    _replace(path, _HEAD + line + before)
+    with _folder(path.parent) as folder:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        before = ""
+        if path.exists():
+            read_template_keys(path)
+            before = path.read_text(encoding="utf-8").removeprefix(_HEAD)
+        _replace(path, _HEAD + line + before)
+        os.fsync(folder)
     return key_id
 
 
@@ -103,7 +109,7 @@ def _read_line(place: str, line: str) -> tuple[str, bytes]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Puts the text into the place of the file: on disk, by a name that is its own until then."""
+    """Puts the text into the place of the file: synced, by a name that is its own until then."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -114,8 +120,13 @@ def _replace(path: Path, text: str) -> None:
     except BaseException:
         os.unlink(name)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    """The folder, open."""
+    folder = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        yield folder
     finally:
         os.close(folder)
