@@ -40,8 +40,16 @@ class OwnPages:
         name = name_of(host)
         if host and not is_this_machine(name) and name not in self._hosts:
             raise HostUnknown(host)
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _site_of(origin) != host.lower():
             raise OriginForeign(origin)
+
+
+def _site_of(origin: str) -> str | None:
+    """The `name:port` of an origin, in lower case; None of one that is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def name_of(host: str) -> str:

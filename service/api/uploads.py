@@ -193,8 +193,10 @@ async def _from_raw(request: Request, form: Form[F], limits: Limits, given: list
     fields = read_fields(form.fields, given)
     admit_fields(request, fields)
     try:
-        data = await read_bytes(request, limits, limits.image_bytes)
+        data = await read_bytes(request, limits, min(limits.image_bytes, limits.body_bytes))
     except BodyTooLarge:
+        if limits.body_bytes < limits.image_bytes:
+            raise
         value = max(declared_bytes(request), limits.image_bytes + 1)
         return Call([ImageTooManyBytes(value, limits.image_bytes)], fields)
     return Call([_refused_url(data) or data], fields)
@@ -215,6 +217,7 @@ def _received(part: Part, limits: Limits) -> Image:
     if part.size_bytes > limits.image_bytes:
         return ImageTooManyBytes(part.size_bytes, limits.image_bytes)
     data = bytes(part.data)
+    part.data.clear()  # it is not held twice
     return _refused_url(data) or data
 
 

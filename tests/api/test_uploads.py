@@ -4,6 +4,7 @@ import asyncio
 import base64
 import dataclasses
 import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from service.api.fields import parse_json
 from service.app import create_app
+from service.errors import BodyBroken
 from service.settings import Settings
 from tests.api.wire import FORMS, problem, send, slug, without
 from tests.conftest import open_drawn, ready_client
@@ -208,6 +211,11 @@ BROKEN: dict[str, tuple[dict[str, Any], int, str]] = {
     "infinity": ({"content": b'{"threshold": -Infinity}', "headers": JSON}, 400, "body-broken"),
     "deep json": ({"content": DEEP, "headers": JSON}, 400, "body-broken"),
     "deep metadata": ({"content": METADATA_DEEP, "headers": JSON}, 422, "field-invalid"),
+    "many small values": (
+        {"content": b'{"metadata": [' + b"[]," * 70_000 + b"1]}", "headers": JSON},
+        400,
+        "body-broken",
+    ),
     "a number of many digits": (
         {"content": b'{"top_k": ' + b"9" * 5000 + b"}", "headers": JSON},
         400,
@@ -344,6 +352,27 @@ def test_a_body_over_the_limit_is_refused(client: TestClient) -> None:
     assert slug(declared) == slug(chunked) == "body-too-large"
     assert problem(declared)["limit"] == 1_000_000
     assert slug(form) in ("body-too-large", "image-count")
+
+
+def test_json_of_many_small_values_is_refused_before_it_takes_the_memory() -> None:
+    """`[],` has three bytes, and a list of none takes 64 once it is read."""
+    text = b'{"metadata": [' + b"[]," * 2**18 + b"1]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyBroken, match="the limit is 65536"):
+            parse_json(text)
+        assert tracemalloc.get_traced_memory()[1] < len(text)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_raw_image_is_held_to_the_limit_of_bodies_too(settings: Settings) -> None:
+    small = settings.model_copy(update={"max_body_bytes": 1000, "max_image_bytes": 2000})
+    kind = {"Content-Type": "image/png"}
+    with ready_client(create_app(small, open_engine=open_drawn)) as client:
+        refused = client.post("/detect", content=b"x" * 1001, headers=kind)
+        assert (slug(refused), problem(refused)["limit"]) == ("body-too-large", 1000)
+        assert slug(client.post("/detect", content=b"x" * 999, headers=kind)) == "image-unreadable"
 
 
 def test_a_body_that_is_declared_too_large_is_not_read(app: FastAPI) -> None:
