@@ -366,6 +366,8 @@ async def _lifespan(
     drain_on_sigterm(partial(_begin_to_drain, service))
     warming = asyncio.create_task(_warm(service, opened))
     sweeping = asyncio.create_task(keep_swept(opened.engine.galleries, service.receipts))
+    for task in (warming, sweeping):
+        task.add_done_callback(_tell_end)
     try:
         if settings.workers > 1:  # a ready worker beside a cold one would make /readyz untrue
             await warming
@@ -394,6 +396,12 @@ async def _warm(service: Service, opened: Opened) -> None:
             log.warning("not ready yet", reason=str(error))
             await asyncio.sleep(_RETRY_S)
     log.info("ready")
+
+
+def _tell_end(task: asyncio.Task[None]) -> None:
+    """Logs what ended a task that nobody waits for: else it would be as if it went on."""
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        log.error("a task failed", exc_info=failure)
 
 
 def _tell_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """service/api/house.py, docs.py and the start: what the service says of itself, and when."""
 
 import dataclasses
+import logging
 import re
 import threading
 from pathlib import Path
@@ -89,6 +90,36 @@ def test_a_warm_up_that_fails_is_told_and_tried_again(
     with ready_client(create_app(settings, open_engine=open_poorly)) as client:
         assert len(tries) == 3
         assert client.get("/galleries").status_code == 200
+
+
+def test_a_warm_up_that_ends_in_a_fault_is_in_the_log(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not tried again: nobody knows what is wrong, and /readyz must not stay without a word
+    of it."""
+    told = threading.Event()
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.set()
+
+    def open_badly(settings: Settings) -> Opened:
+        def warm_up() -> None:
+            raise RuntimeError("out of memory")
+
+        return dataclasses.replace(open_drawn(settings), warm_up=warm_up)
+
+    watcher = Told(logging.ERROR)
+    logging.getLogger("mien").addHandler(watcher)
+    try:
+        with TestClient(create_app(settings, open_engine=open_badly)) as client:
+            assert told.wait(60)
+            assert client.get("/readyz").status_code == 503
+    finally:
+        logging.getLogger("mien").removeHandler(watcher)
+    [line] = [line for line in caplog.records if line.levelno == logging.ERROR]
+    assert line.getMessage() == "a task failed"
+    assert line.exc_info is not None
 
 
 def test_a_model_that_is_not_what_it_says_stops_the_start(
