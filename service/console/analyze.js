@@ -1,9 +1,8 @@
 /* What does a face show? Its expression and attributes, each with how sure that is. */
 
 import * as api from "./api.js";
-import { element, labelledBy, sentence, shape, working } from "./dom.js";
-import { openPhotograph } from "./photograph.js";
-import { picker } from "./picker.js";
+import { element, labelledBy, sentence, shape } from "./dom.js";
+import { card, cards, facesView } from "./faces.js";
 import { count, percent, plain } from "./words.js";
 
 const FEATURES = ["expression", "attributes"];
@@ -11,48 +10,21 @@ const VARIABLES = { expression: "MIEN_EXPRESSION", attributes: "MIEN_ATTRIBUTES"
 
 /** The view. `served` tells it the tasks that are served: what is not among them is switched off. */
 export function analyzeView() {
-  const unreliable = element("input", { type: "checkbox", change: () => again() });
+  let features = FEATURES;
+  const unreliable = element("input", { type: "checkbox", change: () => faces.again() });
   const option = labelledBy("Also what cannot be told well", unreliable);
   option.classList.add("check");
   const off = element("div", {});
-  const stage = element("div", { class: "stage" });
-  const result = element("div", { class: "result", role: "status" });
-  const place = picker({ what: "a photograph", stage, taken: ([file]) => look(file) });
-  const controls = element(
-    "div",
-    {},
-    element("div", { class: "controls" }, option),
-    element("div", { class: "columns" }, place, result),
-  );
-  let features = FEATURES;
-  let last = null;
-  let running = new AbortController();
-
-  function again() {
-    if (last) look(last);
-  }
-
-  async function look(file) {
-    running.abort();
-    running = new AbortController();
-    const { signal } = running;
-    last = file;
-    const photograph = await openPhotograph(file);
-    if (signal.aborted) return;
-    stage.replaceChildren(photograph.node);
-    result.replaceChildren(element("p", { class: "waiting" }, "Looking"));
-    await working(result, async () => {
+  const faces = facesView({
+    ask(file, signal) {
       const fields = { features: features.join(",") };
       if (features.includes("attributes")) fields.include_unreliable = unreliable.checked;
-      const [image] = (await api.analyze(file, fields, signal)).images;
-      photograph.mark(
-        image.faces.map(({ box }, i) => ({ box, text: String(i + 1) })),
-        image,
-      );
-      result.replaceChildren(...told(image, photograph));
-    });
-  }
-
+      return api.analyze(file, fields, signal);
+    },
+    markOf: ({ box }, i) => ({ box, text: String(i + 1) }),
+    told,
+  });
+  const controls = element("div", {}, element("div", { class: "controls" }, option), faces.node);
   const node = element("div", {}, off, controls);
   node.served = (tasks) => {
     features = FEATURES.filter((feature) => tasks.includes(feature));
@@ -77,15 +49,10 @@ function offNotice(feature) {
   );
 }
 
-function told(image, photograph) {
-  if (!image.faces.length) return [element("p", {}, "No face was found in this photograph.")];
+function told(answer, faces, portraits) {
   return [
-    element("h3", {}, count(image.faces.length, "face")),
-    element(
-      "ol",
-      { class: "cards" },
-      image.faces.map((face, i) => card(face, i, photograph.face(face.box, image.width))),
-    ),
+    element("h3", {}, count(faces.length, "face")),
+    cards(faces.map((face, i) => faceCard(face, i, portraits[i]))),
     element(
       "p",
       { class: "fine" },
@@ -94,24 +61,12 @@ function told(image, photograph) {
   ];
 }
 
-function card(face, i, portrait) {
-  const { expression, attributes } = face;
-  return element(
-    "li",
-    { class: "card" },
-    element(
-      "div",
-      { class: "head" },
-      portrait,
-      element(
-        "div",
-        {},
-        element("p", { class: "name" }, `Face ${i + 1}`),
-        expression &&
-          element("p", {}, `${plain(expression.label)}, ${percent(expression.confidence)}`),
-      ),
-    ),
-    face.refused.map(({ problem }) =>
+function faceCard({ expression, attributes, refused }, i, portrait) {
+  return card(
+    portrait,
+    `Face ${i + 1}`,
+    expression && `${plain(expression.label)}, ${percent(expression.confidence)}`,
+    refused.map(({ problem }) =>
       element(
         "div",
         { class: "notice" },

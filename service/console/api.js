@@ -109,7 +109,8 @@ export const enrol = (images, fields, attempt) =>
   });
 
 export const models = () => call("GET", "/models");
-export const calibration = (model) => call("GET", `/models/${part(model)}/calibration`);
+export const calibration = (model, signal) =>
+  call("GET", `/models/${part(model)}/calibration`, { signal });
 
 /** Every gallery, page by page. */
 export async function galleries() {

@@ -57,6 +57,7 @@ export function confirmErasure({ title, text, action, typed, erase, closed }) {
     try {
       const shown = await erase();
       erased = true;
+      if (!dialog.open) return closed?.(true); // it was closed while the service erased
       if (!shown) return dialog.close();
       dialog.querySelector("h2").textContent = "Erased";
       told.replaceChildren(shown);

@@ -111,15 +111,15 @@ export function sentence(text) {
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
-/** Runs work that fills a region: busy meanwhile, and what goes wrong is told in it. */
-export async function working(region, work) {
+/** Runs work that fills a region: busy meanwhile, and what goes wrong is told in it. signal: aborted
+    when other work has taken the region, which is then left to that. */
+export async function working(region, work, signal) {
   region.setAttribute("aria-busy", "true");
   try {
-    return await work();
+    await work();
   } catch (error) {
-    if (error.name !== "AbortError") region.replaceChildren(problemNotice(error));
-    return undefined;
+    if (!signal?.aborted) region.replaceChildren(problemNotice(error));
   } finally {
-    region.removeAttribute("aria-busy");
+    if (!signal?.aborted) region.removeAttribute("aria-busy");
   }
 }

@@ -3,7 +3,13 @@
 import * as api from "./api.js";
 import { consentFields } from "./consent.js";
 import { button, choice, element, labelledBy, problemNotice, sentence, working } from "./dom.js";
-import { chosenGallery, galleryField, refreshGalleries, whenGalleriesChange } from "./galleries.js";
+import {
+  chooseGallery,
+  chosenGallery,
+  galleryField,
+  refreshGalleries,
+  whenGalleriesChange,
+} from "./galleries.js";
 import { openPhotograph } from "./photograph.js";
 import { picker } from "./picker.js";
 import { count, figure, percent, plain } from "./words.js";
@@ -37,8 +43,17 @@ export function enrolView() {
   let sending = false;
   let attempt = null; // names what is sent, for as long as nobody knows whether it arrived
 
+  /** The photographs that have had no answer. */
+  const waiting = () => shots.filter((shot) => !shot.done);
+
+  /** Takes away the others, and what was said of them. */
+  function putAway() {
+    shots = waiting();
+    result.replaceChildren();
+  }
+
   async function add(files) {
-    if (shots.some((shot) => shot.done)) clear();
+    if (waiting().length < shots.length) putAway();
     attempt = null;
     for (const file of files) shots.push(await shotOf(file, remove));
     show();
@@ -50,20 +65,15 @@ export function enrolView() {
     show();
   }
 
-  function clear() {
-    shots = [];
-    result.replaceChildren();
-  }
-
   function show() {
     grid.replaceChildren(...shots.map((shot) => shot.node));
-    const waiting = shots.filter((shot) => !shot.done).length;
-    submit.disabled = sending || !waiting;
-    submit.textContent = waiting ? `Enrol ${count(waiting, "photograph")}` : "Enrol";
+    const left = waiting().length;
+    submit.disabled = sending || !left;
+    submit.textContent = left ? `Enrol ${count(left, "photograph")}` : "Enrol";
   }
 
   async function send() {
-    const sent = [...shots];
+    const sent = waiting();
     const fields = {
       gallery: chosenGallery().name,
       name: name.value.trim(),
@@ -83,7 +93,7 @@ export function enrolView() {
         );
         for (const { image, ...rest } of answer.enrolled) sent[image].enrolled(rest);
         refuse(sent, answer.refused);
-        result.replaceChildren(enrolledNotice(answer, () => another(answer.person)));
+        result.replaceChildren(enrolledNotice(answer, () => another(answer)));
         name.value = id.value = ""; // the next photographs may be of somebody else
         attempt = null;
       } catch (error) {
@@ -99,8 +109,9 @@ export function enrolView() {
   }
 
   /** More photographs of a person who is enrolled. */
-  function another(person) {
-    clear();
+  function another({ gallery, person }) {
+    chooseGallery(gallery);
+    putAway();
     show();
     name.value = person.name ?? "";
     id.value = person.id;
@@ -171,7 +182,7 @@ async function shotOf(file, remove) {
     node: element("li", { class: "card" }, photograph.node, said, drop),
     enrolled({ box, quality }) {
       shot.done = true;
-      mark([{ box, kind: "match" }]);
+      photograph.mark([{ box, kind: "match" }]);
       said.replaceChildren(
         element("p", {}, element("span", { class: "decision match" }, "Enrolled")),
         element("p", { class: "fine" }, `Quality ${percent(quality.score)}`),
@@ -180,7 +191,7 @@ async function shotOf(file, remove) {
     },
     refused(problem) {
       shot.done = true;
-      mark((problem.boxes ?? []).map((box) => ({ box, kind: "no_match" })));
+      photograph.mark((problem.boxes ?? []).map((box) => ({ box, kind: "no_match" })));
       said.replaceChildren(
         element("p", {}, element("span", { class: "decision refused" }, problem.title)),
         reason(problem),
@@ -188,7 +199,6 @@ async function shotOf(file, remove) {
       drop.remove();
     },
   };
-  const mark = (marks) => photograph.size && photograph.mark(marks, photograph.size);
   return shot;
 }
 

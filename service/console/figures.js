@@ -43,7 +43,7 @@ export function quantile(share, samples, name, accepts = () => true, before = ne
     .map(([bound, total]) => [bound, total - (old.get(bound) ?? 0)])
     .sort(([a], [b]) => a - b);
   const rank = share * (counts.at(-1)?.[1] ?? 0);
-  if (!rank) return NaN;
+  if (!(rank > 0)) return NaN; // below nought where the service began anew in between
   const at = counts.findIndex(([, total]) => total >= rank);
   const [low, below] = at > 0 ? counts[at - 1] : [0, 0];
   const [high, total] = counts[at];

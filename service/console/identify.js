@@ -1,10 +1,9 @@
 /* Who is this? A photograph, and for each face the people of a gallery most like it. */
 
 import * as api from "./api.js";
-import { choice, element, labelledBy, working } from "./dom.js";
+import { choice, element, labelledBy } from "./dom.js";
+import { card, cards, facesView } from "./faces.js";
 import { chosenGallery, galleryField, whenGalleriesChange } from "./galleries.js";
-import { openPhotograph } from "./photograph.js";
-import { picker } from "./picker.js";
 import { scale } from "./similarity.js";
 import { count, decisionMeaning, decisionWords, similarityWords, thresholdWords } from "./words.js";
 
@@ -18,38 +17,20 @@ const RATES = [
 
 /** The view. */
 export function identifyView() {
-  const rate = choice(RATES, "0.01", () => again());
-  const stage = element("div", { class: "stage" });
-  const result = element("div", { class: "result", role: "status" });
-  let last = null;
-  let running = new AbortController();
-  whenGalleriesChange(() => {
-    if (last && last.gallery !== chosenGallery().name) again();
+  const rate = choice(RATES, "0.01", () => faces.again());
+  let asked = null;
+  const faces = facesView({
+    ask(file, signal) {
+      asked = chosenGallery().name;
+      const fields = { gallery: asked, top_k: CANDIDATES, target_fpir: rate.value };
+      return api.identify(file, fields, signal);
+    },
+    markOf,
+    told,
   });
-
-  function again() {
-    if (last) look(last.file);
-  }
-
-  async function look(file) {
-    running.abort();
-    running = new AbortController();
-    const { signal } = running;
-    const gallery = chosenGallery().name;
-    last = { file, gallery };
-    const photograph = await openPhotograph(file);
-    if (signal.aborted) return;
-    stage.replaceChildren(photograph.node);
-    result.replaceChildren(element("p", { class: "waiting" }, "Looking"));
-    await working(result, async () => {
-      const fields = { gallery, top_k: CANDIDATES, target_fpir: rate.value };
-      const answer = await api.identify(file, fields, signal);
-      const [image] = answer.images;
-      photograph.mark(image.faces.map(markOf), image);
-      result.replaceChildren(...told(answer, image, photograph));
-    });
-  }
-
+  whenGalleriesChange(() => {
+    if (asked !== null && asked !== chosenGallery().name) faces.again();
+  });
   return element(
     "div",
     {},
@@ -59,12 +40,7 @@ export function identifyView() {
       galleryField(),
       labelledBy("A stranger may match anyone", rate),
     ),
-    element(
-      "div",
-      { class: "columns" },
-      picker({ what: "a photograph", stage, taken: ([file]) => look(file) }),
-      result,
-    ),
+    faces.node,
   );
 }
 
@@ -77,70 +53,33 @@ function markOf(face, i) {
   return { box: face.box, kind: face.decision, text: `${i + 1}  ${name}` };
 }
 
-function told(answer, image, photograph) {
-  if (!image.faces.length) {
-    return [
-      element(
-        "div",
-        { class: "notice" },
-        element("strong", {}, "No face"),
-        element("p", {}, "No face was found in this photograph."),
-      ),
-    ];
-  }
-  const cards = image.faces.map((face, i) =>
-    card(face, i, answer, photograph.face(face.box, image.width)),
-  );
+function told(answer, faces, portraits) {
   return [
-    element("h3", {}, `${count(image.faces.length, "face")} in ${answer.gallery}`),
-    element("ol", { class: "cards" }, cards),
+    element("h3", {}, `${count(faces.length, "face")} in ${answer.gallery}`),
+    cards(faces.map((face, i) => faceCard(face, i, answer.threshold, portraits[i]))),
     element("p", { class: "fine" }, thresholdWords(answer.threshold)),
   ];
 }
 
-function card(face, i, answer, portrait) {
-  const [best] = face.candidates;
-  const named = best && face.decision !== "no_match";
-  return element(
-    "li",
-    { class: "card" },
-    element(
-      "div",
-      { class: "head" },
-      portrait,
-      element(
-        "div",
-        {},
-        element(
-          "p",
-          { class: "name" },
-          named ? nameOf(best) : `Face ${i + 1}: nobody in this gallery`,
-        ),
-        element(
-          "p",
-          {},
-          element("span", { class: `decision ${face.decision}` }, decisionWords(face.decision)),
-        ),
-      ),
-    ),
+function faceCard(face, i, threshold, portrait) {
+  const { candidates, decision } = face;
+  const [best] = candidates;
+  const named = best && decision !== "no_match";
+  const isNamesake = (one) =>
+    candidates.some((other) => other !== one && nameOf(other) === nameOf(one));
+  const listed = candidates.map((one) => candidate(one, threshold, isNamesake(one)));
+  return card(
+    portrait,
+    named ? nameOf(best) : `Face ${i + 1}: nobody in this gallery`,
+    element("span", { class: `decision ${decision}` }, decisionWords(decision)),
     best
-      ? element(
-          "ul",
-          { class: "candidates" },
-          face.candidates.map((one) =>
-            candidate(
-              one,
-              answer.threshold,
-              face.candidates.some((other) => other !== one && nameOf(other) === nameOf(one)),
-            ),
-          ),
-        )
+      ? element("ul", { class: "candidates" }, listed)
       : element("p", {}, "Nobody is enrolled there to compare with."),
     best &&
       element(
         "p",
         { class: "fine" },
-        decisionMeaning(face.decision, `${nameOf(best)} is the most like it,`),
+        decisionMeaning(decision, `${nameOf(best)} is the most like it,`),
       ),
   );
 }

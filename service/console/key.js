@@ -15,6 +15,8 @@ export function askForKey(reason, accepted) {
     autocomplete: "off",
     spellcheck: "false",
     required: true,
+    pattern: "\\s*[!-~]+\\s*", // what a header can carry
+    title: "A key has letters, digits and signs of ASCII, and no blanks.",
   });
   let answered = false;
   const use = (text) => {

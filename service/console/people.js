@@ -79,12 +79,13 @@ export function peopleView() {
     running.abort();
     running = new AbortController();
     before.disabled = after.disabled = true;
+    said.textContent = "";
     return running.signal;
   }
 
   async function turn(page) {
     const signal = started();
-    await working(list, async () => {
+    const work = async () => {
       const asked = { cursor: cursors[page], limit: PAGE, signal };
       const { items, next } = await api.persons(chosenGallery().name, asked);
       at = page;
@@ -93,7 +94,8 @@ export function peopleView() {
       after.disabled = !next;
       said.textContent = items.length ? `Page ${page + 1}` : "Nobody is enrolled in this gallery.";
       show(items);
-    });
+    };
+    await working(list, work, signal);
   }
 
   /** Walks all pages, since the service does not search in names. */
@@ -102,7 +104,7 @@ export function peopleView() {
     const gallery = chosenGallery().name;
     const found = new Map();
     const add = (people) => people.forEach((one) => found.set(one.id, one));
-    await working(list, async () => {
+    const work = async () => {
       list.replaceChildren();
       add(await withId(gallery, text, signal));
       let cursor = null;
@@ -117,7 +119,8 @@ export function peopleView() {
       if (cursor)
         said.textContent += ", and not all were looked through: search for more of the name";
       show([...found.values()].slice(0, MOST_HITS));
-    });
+    };
+    await working(list, work, signal);
   }
 
   function show(people) {

@@ -8,8 +8,8 @@ import { count, moment, percent, plain } from "./words.js";
 
 /** A window on the person. changed: called when it closes after something has been changed. */
 export async function personDialog(gallery, id, changed) {
-  const body = element("div", { class: "person" }, element("p", { class: "waiting" }, "Looking"));
-  const told = element("div", { role: "status" });
+  const body = element("div", { class: "person" });
+  const told = element("div", { role: "status" }, element("p", { class: "waiting" }, "Looking"));
   let altered = false;
   const dialog = openDialog({
     title: id,

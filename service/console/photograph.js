@@ -9,7 +9,8 @@ const AVATAR_PX = 96;
 
 /** A photograph of a file: `node` to show, `mark` to draw faces on it, `face` for a picture of one.
 
-    size: its width and height in pixels, upright; null where the browser cannot read it. */
+    mark takes the photograph's size where an answer told it. Without, it is the one that the browser
+    read; a photograph that it cannot read stays unmarked. */
 export async function openPhotograph(file) {
   const canvas = element("canvas", { role: "img", "aria-label": `Photograph ${file.name}` });
   const size = await drawn(file, canvas);
@@ -23,8 +24,9 @@ export async function openPhotograph(file) {
   new ResizeObserver(() => redraw()).observe(node);
   return {
     node,
-    size,
-    mark(marks, { width, height }) {
+    mark(marks, told) {
+      const { width, height } = told ?? size ?? {};
+      if (!width) return;
       if (!size) blank(canvas, width, height);
       overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
       redraw = () => drawMarks(overlay, marks, width);

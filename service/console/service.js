@@ -53,7 +53,9 @@ export function serviceView() {
       ready(reasons);
       show(history);
     } catch (error) {
-      wrong.replaceChildren(problemNotice(error));
+      readiness.replaceChildren(); // nobody knows
+      const notice = problemNotice(error);
+      if (wrong.textContent !== notice.textContent) wrong.replaceChildren(notice); // told once
       if (error.status === 401 || error.status === 403) return; // another key will look anew
     }
     timer = setTimeout(look, EVERY_MS);

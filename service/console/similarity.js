@@ -29,6 +29,7 @@ export function scale(similarity, threshold) {
 export function curves(calibration, similarity, threshold) {
   const { mated, strangers, low, high } = densities(calibration.curve);
   const x = (value) => 20 + ((WIDTH - 40) * (value - low)) / (high - low);
+  const inView = (value) => x(Math.min(high, Math.max(low, value)));
   const label =
     `Similarity ${similarityWords(similarity)} and threshold ${similarityWords(threshold)} ` +
     "on the similarities of the calibration's pairs";
@@ -41,14 +42,14 @@ export function curves(calibration, similarity, threshold) {
     axisTicks(low, high, x),
     marker(
       "threshold",
-      x(threshold),
+      inView(threshold),
       26,
       ["threshold", similarityWords(threshold)],
       similarity > threshold ? -1 : 1,
     ),
     marker(
       "found",
-      x(similarity),
+      inView(similarity),
       26,
       ["these two", similarityWords(similarity)],
       similarity > threshold ? 1 : -1,

@@ -29,13 +29,16 @@ export function verifyView() {
     running = new AbortController();
     const { signal } = running;
     result.replaceChildren(element("p", { class: "waiting" }, "Comparing"));
-    await working(result, async () => {
+    for (const { photograph } of [a, b]) photograph.mark([]);
+    const work = async () => {
       const answer = await api.verify(a.file, b.file, { target_fmr: rate.value }, signal);
-      const calibration = await api.calibration(answer.model);
-      if (signal.aborted) return;
-      [a, b].forEach(({ photograph }, i) => photograph.markOnly(answer.faces[i], answer.decision));
+      const calibration = await api.calibration(answer.model, signal);
+      [a, b].forEach(({ photograph }, i) =>
+        photograph.mark([{ box: answer.faces[i].box, kind: answer.decision }]),
+      );
       result.replaceChildren(...told(answer, calibration));
-    });
+    };
+    await working(result, work, signal);
   }
 
   return element(
@@ -63,24 +66,16 @@ function side(title, changed) {
       picker({ what: "a photograph", stage, taken: ([file]) => take(file) }),
     ),
   };
+  let newest = null;
   async function take(file) {
-    const photograph = await opened(file);
+    newest = file;
+    const photograph = await openPhotograph(file);
+    if (file !== newest) return; // a smaller one was chosen later, and read sooner
     own.chosen = { file, photograph };
     stage.replaceChildren(photograph.node);
     changed();
   }
   return own;
-}
-
-/** A photograph whose size is its own: /verify's answer tells no sizes. */
-async function opened(file) {
-  const photograph = await openPhotograph(file);
-  return {
-    ...photograph,
-    markOnly({ box }, decision) {
-      if (photograph.size) photograph.mark([{ box, kind: decision }], photograph.size);
-    },
-  };
 }
 
 function told(answer, calibration) {

@@ -155,6 +155,27 @@ def test_photographs_that_are_sent_again_after_a_lost_answer_are_enrolled_once(
     assert sorted((one["name"], one["faces"]) for one in people) == [(NAME, 1), ("Lost", 1)]
 
 
+def test_a_photograph_that_is_added_while_others_are_sent_is_sent_alone(
+    browser: Browser, address: str, gallery: str
+) -> None:
+    with visiting(browser, address) as page:
+        view = view_of(page, "Enrol", gallery)
+        view.get_by_label("Id").fill("first")
+        upload(view, PORTRAIT)
+
+        def add_first(route: Route) -> None:
+            upload(view, AGAIN)
+            expect(view.locator(".shots > li")).to_have_count(2)
+            route.continue_()
+
+        page.route("**/enroll", add_first, times=1)
+        view.get_by_role("button", name="Enrol 1 photograph").click()
+        expect(view.get_by_role("status")).to_contain_text("1 face of first enrolled")
+        view.get_by_label("Id").fill("second")
+        view.get_by_role("button", name="Enrol 1 photograph").click()
+        expect(view.get_by_role("status")).to_contain_text("1 face of second enrolled")
+
+
 def test_a_dropped_photograph_is_identified_with_the_name_over_the_face(
     browser: Browser, address: str, gallery: str
 ) -> None:
@@ -266,6 +287,34 @@ def test_two_photographs_are_compared_on_the_calibration_s_curves(
         assert line_x(view, "found") < threshold
 
 
+def test_of_two_photographs_for_a_side_the_later_one_is_compared(
+    browser: Browser, address: str
+) -> None:
+    """Also where the browser has read it sooner."""
+    with visiting(browser, address) as page:
+        view = view_of(page, "Verify")
+        upload(view, PORTRAIT, place=0)
+        page.evaluate(
+            """() => {
+                const read = window.createImageBitmap;
+                window.createImageBitmap = async (...given) => {
+                    window.createImageBitmap = read;
+                    const picture = await read(...given);
+                    await new Promise((resolve) => { window.finish = resolve; });
+                    return picture;
+                };
+            }"""
+        )
+        upload(view, STRANGER, place=1)
+        upload(view, AGAIN, place=1)
+        decision = view.get_by_role("status").locator(".decision")
+        expect(decision).to_have_text("Match")
+        page.evaluate("finish()")
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        expect(view.locator(".photograph .mark.match")).to_have_count(2)
+        expect(decision).to_have_text("Match")
+
+
 def line_x(view: Locator, name: str) -> float:
     return float(view.locator(f".curves .{name} line").get_attribute("x1") or "")
 
@@ -324,6 +373,9 @@ def test_why_the_service_is_not_ready_is_told_and_that_it_has_gone(
             expect(view.locator(".readiness.bad")).to_contain_text(
                 "Not ready: model.onnx of the model ecacface-mobile was changed on disk"
             )
+        page.clock.run_for(5000)
+        expect(view.get_by_role("alert")).to_contain_text("out of reach")
+        expect(view.locator(".readiness")).to_have_count(0)
         upload(view_of(page, "Identify"), PORTRAIT)
         expect(page.get_by_role("alert")).to_contain_text("out of reach")
 
@@ -371,6 +423,25 @@ def test_people_are_paged_searched_renamed_and_deleted(
         assert httpx.get(f"{persons}/collins").status_code == 404
         search(view, "p07")
         expect(rows).to_have_count(1)
+
+
+def test_an_erasure_whose_window_is_closed_meanwhile_is_seen_all_the_same(
+    browser: Browser, address: str, gallery: str
+) -> None:
+    with visiting(browser, address) as page:
+        view = view_of(page, "People", gallery)
+        view.get_by_role("button", name=NAME).click()
+        page.get_by_role("button", name="Delete person").click()
+
+        def close_first(route: Route) -> None:
+            page.keyboard.press("Escape")
+            expect(page.get_by_role("dialog")).to_have_count(1)
+            route.continue_()
+
+        page.route("**/persons/collins", close_first, times=1)
+        page.get_by_role("button", name="Delete person").last.click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(view.get_by_text("Nobody is enrolled in this gallery.")).to_be_visible()
 
 
 def search(view: Locator, text: str) -> None:
@@ -499,7 +570,10 @@ def test_a_key_is_asked_for_kept_for_the_tab_alone_and_told_what_it_lacks(
         window = page.get_by_role("dialog", name="The key of this service")
         for given in ("wrong", key):
             expect(window).to_contain_text("A key that holds is needed here")
-            window.get_by_label("Key").fill(given)
+            window.get_by_label("Key").fill("ключ")  # which no header can carry
+            window.get_by_role("button", name="Use this key").click()
+            expect(window.locator("input:invalid")).to_be_focused()
+            window.get_by_label("Key").fill(f" {given} ")
             window.get_by_role("button", name="Use this key").click()
         expect(window).to_have_count(0)
         view = view_of(page, "Identify")
