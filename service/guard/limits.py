@@ -52,8 +52,10 @@ class Limits:
                 raise RateLimited(rate, _wait_s(self._rates, item, name))
             if quota is not None and not self._quotas.hit(item := parse(quota), name):
                 raise QuotaSpent(quota, _wait_s(self._quotas, item, name))
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
             raise StorageUnavailable(f"requests cannot be counted: {error}") from error
+        except OSError as error:
+            raise StorageUnavailable(f"requests cannot be counted: {error.strerror}") from error
 
     def close(self) -> None:
         """Closes the file; it is opened again when it is needed."""
@@ -109,10 +111,10 @@ class _Counts(Storage, MovingWindowSupport):
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Whether there was room among the last `expiry` seconds' requests; then it is taken."""
-        now = time.time()
         with self._turn() as connection:
+            now = time.time()  # in its turn: what others counted before lies before
             connection.execute("DELETE FROM hits WHERE until <= ?", (now,))
-            [count] = connection.execute(_HITS, (key, now - expiry)).fetchone()
+            [count] = connection.execute(_HITS, (key, now - expiry, now)).fetchone()
             if count + amount > limit:
                 return False
             connection.executemany(
@@ -122,17 +124,16 @@ class _Counts(Storage, MovingWindowSupport):
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         """When the oldest request that still counts came, and how many do."""
-        now = time.time()
         with self._turn() as connection:
-            count, oldest = connection.execute(
-                "SELECT count(*), min(at) FROM hits WHERE key = ? AND at > ?", (key, now - expiry)
-            ).fetchone()
+            now = time.time()
+            window = (key, now - expiry, now)
+            count, oldest = connection.execute(_WINDOW, window).fetchone()
         return (now if oldest is None else oldest), count
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """The count with this, in a window that begins with the first request after the last."""
-        now = time.time()
         with self._turn() as connection:
+            now = time.time()
             connection.execute("DELETE FROM counts WHERE until <= ?", (now,))
             [count] = connection.execute(_COUNT, (key, amount, now + expiry)).fetchone()
         return int(count)
@@ -185,10 +186,16 @@ class _Counts(Storage, MovingWindowSupport):
                     connection.execute("ROLLBACK")
 
 
-_HITS: Final = "SELECT count(*) FROM hits WHERE key = ? AND at > ?"
+# What was counted while the clock was ahead does not count once it is set right: a key would be
+# refused until that time came again.
+_HITS: Final = "SELECT count(*) FROM hits WHERE key = ? AND at > ? AND at <= ?"
+_WINDOW: Final = "SELECT count(*), min(at) FROM hits WHERE key = ? AND at > ? AND at <= ?"
 _COUNT: Final = """
 INSERT INTO counts VALUES (?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET count = count + excluded.count RETURNING count
+ON CONFLICT (key) DO UPDATE SET
+    count = excluded.count + CASE WHEN until > excluded.until THEN 0 ELSE count END,
+    until = min(until, excluded.until)
+RETURNING count
 """
 
 

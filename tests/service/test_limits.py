@@ -91,6 +91,19 @@ def test_keys_are_counted_each_for_itself(limits: Limits, now: list[float]) -> N
             limits.spend(name, "1/minute", "1/day")
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_out(limits: Limits, now: list[float]) -> None:
+    """As after a start with a clock that was a year ahead."""
+    now[0] += 365 * 86_400
+    assert asked(limits, 9, rate="2/minute", quota="3/day") == 2
+    assert asked(limits, 9, quota="3/day") == 1
+    now[0] -= 365 * 86_400
+    assert asked(limits, 9, rate="2/minute") == 2
+    assert asked(limits, 9, quota="3/day") == 3
+    with pytest.raises(RateLimited) as refused:
+        limits.spend("desk", "2/minute", None)
+    assert refused.value.retry_after_s == 60
+
+
 def test_counts_outlast_a_restart(tmp_path: Path, now: list[float]) -> None:
     path = tmp_path / "limits.sqlite3"
     first = Limits(path)
@@ -136,7 +149,7 @@ def test_what_cannot_be_counted_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_is_told_as_what_cannot_be_counted(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageUnavailable, match="requests cannot be counted"):
+    with pytest.raises(StorageUnavailable, match="requests cannot be counted: File exists;"):
         Limits(tmp_path / "file" / "limits.sqlite3").spend("desk", "1/minute", None)
 
 
