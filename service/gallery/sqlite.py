@@ -81,6 +81,7 @@ class SqliteFile:
             undo.callback(self._writer.close)
             self._migrate()
             _sync(path.parent)
+            self._opened = path.stat()
             undo.pop_all()
         self._wipe_if_due()
 
@@ -102,6 +103,8 @@ class SqliteFile:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
+                    if reason := self._misplaced():  # nobody would find again what is written
+                        raise StorageUnavailable(reason)
                     connection.execute("COMMIT")
                 finally:
                     _roll_back(connection)
@@ -130,8 +133,8 @@ class SqliteFile:
 
         After a write that the disk refused a real one is tried, else only the lock is taken.
         """
-        if not self._path.exists():
-            return [f"{self._path.name} is gone from its folder"]
+        if reason := self._misplaced():
+            return [reason]
         try:
             if reason := _unwritable(self._path.parent):
                 return [reason]
@@ -157,8 +160,9 @@ class SqliteFile:
             return
         self._closed = True
         self._turns.close()
-        while self._idle_readers:
-            self._idle_readers.pop().close()
+        with contextlib.suppress(IndexError):  # none is left: another thread may be closing too
+            while True:
+                self._idle_readers.pop().close()
         self._writer.close()
 
     @contextlib.contextmanager
@@ -189,6 +193,16 @@ class SqliteFile:
             raise StorageUnavailable("it was opened before this process was forked")
         if self._closed:
             raise StorageUnavailable("it is closed")
+
+    def _misplaced(self) -> str | None:
+        """Why the file that is open, which SQLite writes on to, is not the one at the path."""
+        try:
+            there = self._path.stat()
+        except OSError:
+            return f"{self._path.name} is gone from its folder"
+        if os.path.samestat(there, self._opened):
+            return None
+        return f"{self._path.name} is another file than the one that is open: start again"
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

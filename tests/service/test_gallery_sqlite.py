@@ -274,6 +274,26 @@ def test_check_tells_when_the_file_is_gone(folder: Path, gallery: Galleries) -> 
     assert gallery.check() == [f"{FILE_NAME} is gone from its folder"]
 
 
+@pytest.mark.parametrize("by", [None, "another file"])
+def test_nothing_is_acknowledged_that_went_into_a_file_which_is_gone(
+    folder: Path, gallery: Galleries, by: str | None
+) -> None:
+    a, b = units(2, 15)
+    enroll(gallery, "ada", a)
+    (folder / FILE_NAME).rename(folder / "elsewhere")
+    if by is not None:
+        (folder / FILE_NAME).write_bytes((folder / "elsewhere").read_bytes())
+    reason = f"{FILE_NAME} is {by or 'gone from its folder'}"
+    with pytest.raises(StorageUnavailable, match=reason):
+        enroll(gallery, "bob", b)
+    [told] = gallery.check()
+    assert told.startswith(reason)
+    (folder / "elsewhere").rename(folder / FILE_NAME)
+    assert gallery.check() == []
+    assert gallery.persons_in("default") == 1
+    enroll(gallery, "bob", b)
+
+
 def test_a_lock_that_is_never_let_go_refuses_writes_and_hinders_no_reading(
     folder: Path, gallery: Galleries
 ) -> None:
