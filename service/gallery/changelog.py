@@ -125,8 +125,9 @@ class Truth:
             return []
         found = "SELECT number FROM faces WHERE number = ?"
         with self._file.read() as db:
-            there = [n for n in sorted(self.broken) if db.execute(found, (n,)).fetchone()]
-        self.broken = {number: self.broken[number] for number in there}
+            for number in list(self.broken):  # a search may be adding to it
+                if db.execute(found, (number,)).fetchone() is None:
+                    self.broken.pop(number, None)
         return [
             f"face {face_id} of gallery {gallery!r} does not open and is never found:"
             " its row was changed or moved by another program; delete it and enrol it again"

@@ -79,10 +79,10 @@ class DataKeys:
 
     def make(self, count: int, *, stands: Callable[[bytes], bool]) -> list[tuple[bytes, bytes]]:
         """New keys with their ids, on disk. stands: whether a person with such a key is there."""
-        with _told_while_serving():
-            master_id, master = next(iter(self._masters().items()))
         new = [(os.urandom(KEY_ID_BYTES), os.urandom(KEY_BYTES)) for _ in range(count)]
-        with self._file.write() as db:
+        with _told_while_serving(), self._file.write() as db:
+            # asked in our turn: a rotation that ends before it made all keys it was to wrap
+            master_id, master = next(iter(self._masters().items()))
             _settle(db, stands, self._now())
             for key_id, key in new:
                 slot = slots.fill(db, wrapped(master, key, key_id))

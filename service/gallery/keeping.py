@@ -61,12 +61,10 @@ def seal_person(db: Transaction, number: int, data_key: tuple[bytes, bytes]) -> 
     values = (data_key[0], seal, number)
     db.execute("UPDATE persons SET data_key = ?, seal = ? WHERE number = ?", values)
     for table, kind, part in (("faces", "face", "id"), ("answers", "answer", "key")):
-        rows = db.execute(
-            f"SELECT slot, {part} FROM {table} WHERE person = ? AND slot IS NOT NULL", (number,)
-        )
-        for slot, name in rows.fetchall():
+        found = f"SELECT rowid, slot, {part} FROM {table} WHERE person = ? AND slot IS NOT NULL"
+        for row, slot, name in db.execute(found, (number,)).fetchall():
             seal = _seal_slot(db, theirs, slot, kind, name)
-            db.execute(f"UPDATE {table} SET seal = ? WHERE slot = ?", (seal, slot))
+            db.execute(f"UPDATE {table} SET seal = ? WHERE rowid = ?", (seal, row))
 
 
 # Retention.

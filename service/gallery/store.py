@@ -499,6 +499,8 @@ class Store:
         return done, incomplete
 
     def _id_if_readable(self, db: Transaction, number: int) -> str | None:
+        """The person's id, None where their row does not open; raises where the keys are away."""
+        tables.safe_of(db, self._vault.keys_of, number)
         try:
             return tables.person(db, self._vault.keys_of, number).id
         except StorageUnavailable:

@@ -1,13 +1,14 @@
 """Templates at rest: who is sealed cannot be read, moved or brought back once they are erased."""
 
 import base64
+import fcntl
 import json
 import multiprocessing
 import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -377,6 +378,21 @@ def test_a_sealing_that_was_broken_off_goes_on_at_the_next_start(
     gallery.close()
 
 
+def test_sealing_somebody_reads_no_table_from_end_to_end(folder: Path) -> None:
+    clear = open_gallery(folder)
+    assert isinstance(clear, Store)
+    enroll_ada(clear, units(1, 20)[0])
+    said: list[str] = []
+    with clear._file.write() as db:
+        db.set_trace_callback(said.append)
+        keeping.seal_person(db, 1, (bytes(16), bytes(32)))
+        db.set_trace_callback(None)
+        plans = [row[3] for text in said for row in db.execute(f"EXPLAIN QUERY PLAN {text}")]
+    assert [plan for plan in plans if plan.startswith("SCAN")] == []
+    assert sum(plan.startswith("SEARCH faces") for plan in plans) == 2
+    clear.close()
+
+
 # A row that was changed or moved does not open.
 
 
@@ -389,6 +405,33 @@ def swap(folder: Path, table: str, *columns: str) -> None:
         for row, other in ((first, second), (second, first)):
             values = ", ".join(f"{column} = ?" for column in columns)
             file.execute(f"UPDATE {table} SET {values} WHERE number = ?", (*other[1:], row[0]))
+
+
+def test_a_face_that_a_search_finds_broken_while_readiness_looks_is_not_forgotten(
+    folder: Path, gallery: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = units(2, 21)
+    enroll(gallery, "ada", a)
+    enroll(gallery, "bob", b)
+    gallery.close()
+    swap(folder, "faces", "slot", "seal")
+    after = opened(folder)
+    assert isinstance(after, Store)
+    search(after, a)
+    both = dict(after._truth.broken)
+    after._truth.broken.popitem()
+    read = after._file.read
+
+    @contextmanager
+    def read_while_a_search_goes_on() -> Iterator[Any]:
+        with read() as db:
+            yield db
+        after._truth.broken.update(both)
+
+    monkeypatch.setattr(after._file, "read", read_while_a_search_goes_on)
+    after._truth.still_broken()
+    assert after._truth.broken == both
+    after.close()
 
 
 @pytest.mark.parametrize("whose", ["of one person", "of two"])
@@ -478,6 +521,29 @@ def test_a_rotation_while_others_read_and_enrol_leaves_the_older_key_nothing(
     after.close()
 
 
+def test_a_key_is_wrapped_by_what_is_the_newest_when_its_turn_has_come(
+    folder: Path, gallery: Galleries
+) -> None:
+    """Else a rotation could end while it waits, and the older key be taken away after it."""
+    newest, in_turn = "first", []
+
+    def masters() -> dict[str, bytes]:
+        with (folder / f"{DATA_KEYS_FILE_NAME}-turn").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                in_turn.append(True)
+            else:
+                in_turn.append(False)
+        return {newest: ONE["first"]}
+
+    keys = DataKeys(folder / DATA_KEYS_FILE_NAME, masters=masters, patience_s=1)
+    in_turn.clear()
+    keys.make(1, stands=lambda key_id: True)
+    assert in_turn == [True]
+    keys.close()
+
+
 def test_a_rotation_that_was_broken_off_goes_on_where_it_was(
     folder: Path, gallery: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -538,6 +604,29 @@ def test_a_file_that_is_none_of_keys_is_refused_with_the_line(
         with pytest.raises(TemplateKeysRefused):
             add_template_key(path)
         assert path.read_text() == text
+
+
+def test_nobody_is_erased_unnamed_while_the_key_file_is_away(folder: Path, key_file: Path) -> None:
+    now = [1_800_000_000.0]
+    folder.mkdir()
+    gallery = Store(
+        folder / FILE_NAME,
+        search_threads=1,
+        patience_s=0.5,
+        masters=TemplateKeyFile(key_file),
+        now=lambda: now[0],
+    )
+    gallery.update_gallery("default", retention_days=1)
+    enroll(gallery, "ada", units(1, 22)[0])
+    now[0] += 2 * 86_400
+    key_file.rename(away := key_file.with_name("away"))
+    with pytest.raises(StorageUnavailable, match="No such file"):
+        gallery.erase_expired()
+    away.rename(key_file)
+    erasure = gallery.erase_expired()
+    assert erasure is not None
+    assert erasure.person_id == "ada"
+    gallery.close()
 
 
 def test_a_key_file_that_goes_away_is_told_and_comes_back(folder: Path, key_file: Path) -> None:
