@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from service.backup import AUDIT, CALIBRATIONS, FILE, FORMAT, KEYS, MANIFEST, NOBODYS
 from service.backup.files import CHUNK_BYTES, digest_of, new_file, sync_entries
@@ -55,7 +55,7 @@ def restore_backup(
     aside, within the folder. data_keys: a copy of the data keys to bring back with it, where there
     are none yet. Raises BackupRefused, StorageFull, StorageUnavailable, OSError.
     """
-    manifest = _manifest(backup)
+    made, digests = _manifest(backup)
     there = _entries(data)
     if there and not replace:
         raise BackupRefused(str(data), "it is not empty; --replace puts aside what is there")
@@ -68,7 +68,7 @@ def restore_backup(
         if (data / FILE_NAME).exists():
             stack.enter_context(_nobody_serves(data))
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".restore-", dir=data)))
-        staged = _staged(backup, manifest["files"], work / "staged")
+        staged = _staged(backup, digests, work / "staged")
         contents = contents_of(staged / FILE_NAME)
         if data_keys is not None:
             copy_database(data_keys, staged / keys.name)
@@ -78,16 +78,19 @@ def restore_backup(
         stayed = tuple(name for name in STAYS if (data / name).exists())
         _put_in_place(staged, data, stayed)
     missing = contents.sealed > 0 and newest is None
-    return Restored(manifest["made"], contents, aside, stayed, erased, missing)
+    return Restored(made, contents, aside, stayed, erased, missing)
 
 
-def _manifest(backup: Path) -> Mapping[str, Any]:
-    """The backup's manifest, which this Mien can bring back. Raises BackupRefused."""
+def _manifest(backup: Path) -> tuple[str, dict[str, str]]:
+    """When a backup that this Mien can bring back was made, and its files' SHA-256 by their names.
+
+    Raises BackupRefused.
+    """
     with _opened(backup) as member, member(MANIFEST) as file:
         try:
             manifest = json.load(file)
             form, schema, mien = (manifest[name] for name in ("format", "schema", "mien"))
-            names = {name for name, entry in manifest["files"].items() if entry["sha256"]}
+            digests = {name: entry["sha256"] for name, entry in manifest["files"].items()}
             newer = form > FORMAT or schema > NEWEST_SCHEMA
             made = str(manifest["made"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -98,22 +101,22 @@ def _manifest(backup: Path) -> Mapping[str, Any]:
             f"{FORMAT} and schema {NEWEST_SCHEMA} at most: bring it back with that version"
         )
         raise BackupRefused(str(backup), reason)
-    if odd := [name for name in names if not FILE.fullmatch(name)]:
+    if odd := [name for name in digests if not FILE.fullmatch(name)]:
         raise BackupRefused(str(backup), f"its {MANIFEST} names {odd[0]!r}, which no backup has")
-    if FILE_NAME not in names:
+    if FILE_NAME not in digests:
         raise BackupRefused(str(backup), f"its {MANIFEST} names no {FILE_NAME}")
-    return {"made": made, "files": manifest["files"]}
+    return made, digests
 
 
-def _staged(backup: Path, files: Mapping[str, Any], folder: Path) -> Path:
+def _staged(backup: Path, digests: Mapping[str, str], folder: Path) -> Path:
     """The folder, now with the backup's files, each held to its SHA-256, on disk."""
     (folder / CALIBRATIONS).mkdir(parents=True, mode=0o700)
     with _opened(backup) as member:
-        for name, entry in files.items():
+        for name, due in digests.items():
             with member(name) as source, new_file(folder / name) as target:
                 shutil.copyfileobj(source, target, CHUNK_BYTES)
-            if (digest := digest_of(folder / name)) != entry["sha256"]:
-                reason = f"{name} has the sha256 {digest}, its manifest says {entry['sha256']}"
+            if (digest := digest_of(folder / name)) != due:
+                reason = f"{name} has the sha256 {digest}, its manifest says {due}"
                 raise BackupRefused(str(backup), reason)
     sync_entries(folder / CALIBRATIONS)
     return folder
@@ -137,7 +140,10 @@ def _opened(backup: Path) -> Iterator[Callable[[str], IO[bytes]]]:
                 raise BackupRefused(str(backup), f"its {name} is no file")
             return found
 
-        yield member
+        try:
+            yield member
+        except tarfile.TarError as error:
+            raise BackupRefused(str(backup), f"it is cut off, or damaged: {error}") from error
 
 
 @contextmanager
@@ -157,22 +163,36 @@ def _entries(data: Path) -> list[Path]:
     if not data.exists():
         return []
     stays = (*STAYS, NOBODYS, DATA_KEYS_FILE_NAME)
+    beside: tuple[str, ...] = (_ASIDE,)
+    if (data / DATA_KEYS_FILE_NAME).exists():  # the log of a file that is gone fits no other
+        beside = (_ASIDE, f"{DATA_KEYS_FILE_NAME}-")
     entries = [
         path
         for path in data.iterdir()
-        if path.name not in stays and not path.name.startswith((f"{DATA_KEYS_FILE_NAME}-", _ASIDE))
+        if path.name not in stays and not path.name.startswith(beside)
     ]
     return sorted(entries, key=lambda path: (path.name != FILE_NAME, path.name))
 
 
 def _put_aside(data: Path, there: list[Path]) -> Path | None:
-    """The folder that now has what was there; None where nothing was."""
+    """The folder that now has what was there; None where nothing was.
+
+    The gallery's file and its log, each worth nothing without the other, are there both before one
+    of them is gone from here: whoever breaks this off has them together in one place.
+    """
     if not there:
         return None
     aside = data / f"{_ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     aside.mkdir(mode=0o700)
+    together = [path for path in there if path.name in (FILE_NAME, f"{FILE_NAME}-wal")]
+    for path in together:
+        os.link(path, aside / path.name)
+    sync_entries(aside)
     for path in there:
-        os.rename(path, aside / path.name)
+        if path in together:
+            path.unlink()
+        else:
+            os.rename(path, aside / path.name)
     sync_entries(aside)
     sync_entries(data)
     return aside

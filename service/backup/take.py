@@ -57,6 +57,8 @@ def _require_possible(data: Path, target: Path, data_keys: Path | None) -> None:
         raise BackupRefused(str(data), f"there is no {FILE_NAME}, so there is nothing to back up")
     if data_keys is not None and not (data / DATA_KEYS_FILE_NAME).is_file():
         raise BackupRefused(str(data), f"there is no {DATA_KEYS_FILE_NAME}: nobody is sealed")
+    if data_keys is not None and data_keys.absolute() == target.absolute():
+        raise BackupRefused(str(data_keys), "the data keys are to lie apart from the backup")
     for path in (target, data_keys):
         if path is not None and path.exists():
             raise BackupRefused(str(path), "it is there already, and no backup is overwritten")

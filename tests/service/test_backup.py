@@ -7,14 +7,16 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from service.backup import MANIFEST
+from service.backup import restore as restoring
 from service.backup import take as taking
 from service.backup.restore import restore_backup
 from service.backup.take import take_backup
@@ -249,6 +251,7 @@ def test_a_backup_whose_bytes_differ_is_refused_and_nothing_is_touched(
         ({"schema": 1000}, "schema 1000"),
         ({"format": 2}, "format 2"),
         ({"files": {"../evil": {"sha256": "0", "bytes": 0}}}, "names '../evil'"),
+        ({"files": {FILE_NAME: {"sha256": "0"}, "../evil": {"sha256": ""}}}, "names '../evil'"),
         ({"files": {}}, f"names no {FILE_NAME}"),
         ({"files": {FILE_NAME: "x"}}, "is none"),
         ({"made": None, "schema": "3"}, "is none"),
@@ -274,6 +277,50 @@ def test_what_is_no_backup_is_refused(backup: Path, tmp_path: Path) -> None:
     with pytest.raises(BackupRefused, match=r"it has no keys\.json"):
         restore_backup(backup, tmp_path / "new")
     assert os.listdir(tmp_path / "new") == []
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.9])
+@pytest.mark.usefixtures("gallery")
+def test_a_tar_that_was_cut_off_is_refused(data: Path, tmp_path: Path, part: float) -> None:
+    whole = take_backup(data, tmp_path / "backup.tar").path.read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: round(part * len(whole))])
+    with pytest.raises(BackupRefused, match=r"cut\.tar: it is cut off, or damaged"):
+        restore_backup(tmp_path / "cut.tar", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_restoration_that_is_cut_off_leaves_the_gallery_and_its_log_in_one_place(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    store = open_gallery(data)
+    backup = take_backup(data, tmp_path / "backup").path
+    enroll(store, PERSON)
+    killed = {path.name: path.read_bytes() for path in data.iterdir()}  # ada is in the log alone
+    store.close()
+    shutil.rmtree(data)
+    data.mkdir()
+    for name, content in killed.items():
+        (data / name).write_bytes(content)
+    done = []
+
+    def counted(call: Callable[..., None]) -> Callable[..., None]:
+        def one_more(*given: Any, **named: Any) -> None:
+            if len(done) == steps:
+                raise KeyboardInterrupt
+            done.append(given)
+            call(*given, **named)
+
+        return one_more
+
+    with monkeypatch.context() as broken:
+        for name in ("rename", "link", "unlink"):
+            broken.setattr(restoring.os, name, counted(getattr(os, name)))
+        with suppress(KeyboardInterrupt):
+            restore_backup(backup, data, replace=True)
+    places = [data, *data.glob("before-restore-*")]
+    whole = [place for place in places if {FILE_NAME, f"{FILE_NAME}-wal"} <= set(os.listdir(place))]
+    assert "ada" in [found_in(place) for place in whole]
 
 
 # Sealed galleries.
@@ -316,6 +363,25 @@ def test_data_keys_that_were_copied_apart_bring_sealed_persons_back(
     assert persons_of(tmp_path / "new") == ["ada", "ben"]
     with pytest.raises(BackupRefused, match="may have been erased since"):
         restore_backup(backup.path, tmp_path / "new", replace=True, data_keys=keys)
+
+
+def test_the_log_of_data_keys_that_are_gone_is_put_aside_with_the_rest(
+    sealed: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "safe.sqlite3"
+    backup = take_backup(sealed, tmp_path / "backup", data_keys=keys)
+    (sealed / DATA_KEYS_FILE_NAME).unlink()
+    written(sealed / f"{DATA_KEYS_FILE_NAME}-wal", "of another file")
+    back = restore_backup(backup.path, sealed, replace=True, data_keys=keys)
+    assert back.aside is not None
+    assert (back.aside / f"{DATA_KEYS_FILE_NAME}-wal").exists()
+    assert persons_of(sealed) == ["ada", "ben"]
+
+
+def test_data_keys_are_not_copied_to_the_backup_s_own_name(sealed: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackupRefused, match="apart from the backup"):
+        take_backup(sealed, tmp_path / "one.tar", data_keys=tmp_path / "one.tar")
+    assert os.listdir(tmp_path) == ["data"]
 
 
 def test_who_was_erased_since_does_not_come_back_with_a_backup(
