@@ -22,7 +22,7 @@ from service.cli.folder import progress_bar
 from service.cli.plain import complain, err, plain_errors
 from service.cli.record import note_in_audit
 from service.cli.tables import print_json, print_table
-from service.errors import FieldInvalid
+from service.errors import FieldInvalid, ImportRefused
 from service.imports.compreface import Dump, Subject, read_dump, services_of
 from service.imports.embeddings import Read, read_embeddings
 from service.imports.people import enroll_person, with_import
@@ -74,8 +74,10 @@ def embeddings(
         served = _space_of(settings)
         read = read_embeddings(path, space=served, said=space, normalize=normalize)
         outcome.refused += [asdict(refusal) for refusal in read.refused]
-        _enroll_people(settings, served, read, outcome)
-        _note(settings, "embeddings", outcome)
+        try:
+            _enroll_people(settings, served, read, outcome)
+        finally:  # who was enrolled before it was broken off is there
+            _note(settings, "embeddings", outcome)
     _end_with(outcome, as_json=as_json)
 
 
@@ -105,8 +107,10 @@ def compreface(
             networks = ", ".join(sorted(found.calculators))
             outcome.notes.append(f"its embeddings, of {networks}, are of other spaces: not taken")
         fields = {"gallery": gallery, "face": face, "quality": quality}
-        asyncio.run(_enroll_subjects(settings, found, subjects, fields, outcome))
-        _note(settings, "compreface", outcome)
+        try:
+            asyncio.run(_enroll_subjects(settings, found, subjects, fields, outcome))
+        finally:
+            _note(settings, "compreface", outcome)
     _end_with(outcome, as_json=as_json)
 
 
@@ -181,6 +185,8 @@ async def _enroll_subjects(
                     continue
                 try:
                     await _enroll_subject(client, dump, subject, fields, outcome)
+                except ImportRefused as error:  # a photograph of theirs
+                    outcome.refused.append({**about, "reason": error.reason})
                 except Refused as error:
                     if not error.of_one_file:
                         raise

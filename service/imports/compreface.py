@@ -141,12 +141,12 @@ def _read_table(
             return
         if len(values) != len(columns):
             raise ImportRefused(str(path), f"it ends, or is damaged, within the table {table}")
-        if table == "img":
-            key, content = places
-            offset = start + sum(len(value) + 1 for value in values[:content])
-            rows.photographs[values[key].decode()] = offset, len(values[content])
-            continue
         try:
+            if table == "img":
+                key, content = places
+                offset = start + sum(len(value) + 1 for value in values[:content])
+                rows.photographs[values[key].decode()] = offset, len(values[content])
+                continue
             first, second, third = (_text(values[place]) for place in places)
         except UnicodeDecodeError as error:
             reason = "its text is not UTF-8: make it with pg_dump --encoding=UTF8"

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,17 @@ from service.gallery.contract import DIMENSIONS
 SUFFIXES: Final = (".npz", ".csv")
 _TEXTS: Final = ("person_id", "name", "space")
 _ARRAYS: Final = ("embeddings", "person_ids", "names", "space")
+# What a file that is none of these forms, or is damaged, has its readers raise.
+_UNREADABLE: Final = (
+    ValueError,
+    KeyError,
+    EOFError,
+    MemoryError,  # a head that promises more than there can be
+    RuntimeError,  # encrypted, or packed in a way that zipfile does not know
+    csv.Error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +171,7 @@ def _rows(file: Path, space: str, said: str | None) -> Iterator[_Row]:
         raise ImportRefused(str(file), f"it is named neither {' nor '.join(SUFFIXES)}")
     try:
         yield from reader(file, space, said)
-    except (ValueError, KeyError, EOFError, csv.Error, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise ImportRefused(str(file), f"it cannot be read: {error}") from error
 
 
@@ -183,8 +195,7 @@ def _require_space(file: Path, told: str | None, said: str | None, space: str) -
 
 
 def _npz_rows(file: Path, space: str, said: str | None) -> Iterator[_Row]:
-    with np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = _arrays(file)
     if lacking := {"embeddings", "person_ids"} - set(arrays):
         raise ImportRefused(str(file), f"it lacks the array {min(lacking)!r}")
     if odd := set(arrays) - set(_ARRAYS):
@@ -199,9 +210,24 @@ def _npz_rows(file: Path, space: str, said: str | None) -> Iterator[_Row]:
         raise ImportRefused(str(file), f"its embeddings are {what}, not {asked}")
     if names_N.shape != ids_N.shape:
         raise ImportRefused(str(file), f"it has {ids_N.shape} person_ids and {names_N.shape} names")
+    for name, texts_N in (("person_ids", ids_N), ("names", names_N)):
+        if texts_N.dtype.kind not in "Uiu":  # of bytes or floats str() would make other names
+            raise ImportRefused(str(file), f"its {name} are {texts_N.dtype}, not text")
     for number, (vector_D, who, name) in enumerate(zip(vectors_ND, ids_N, names_N, strict=True)):
         where = f"{file.name}, row {number}"
         yield _Row(where, str(who), str(name) or None, vector_D.astype(np.float64))
+
+
+def _arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz by their names. Raises _UNREADABLE."""
+    loaded = np.load(file, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        raise ValueError("it is one array, and no archive of several")
+    with loaded as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"its {odd[0]} is no array")
+    return arrays
 
 
 def _csv_rows(file: Path, space: str, said: str | None) -> Iterator[_Row]:
@@ -245,7 +271,7 @@ def _vector(row: Mapping[str | None, Any], columns: Sequence[str]) -> NDArray[np
             else [float(row[column]) for column in columns]
         )
         vector_D = np.array(values, np.float64)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return f"its embedding is none of numbers: {str(error)[:100]}"
     if vector_D.shape != (DIMENSIONS,):
         return f"its embedding has the shape {vector_D.shape}, not ({DIMENSIONS},)"

@@ -1,6 +1,8 @@
 """service/imports and `mien import`: what is taken of other programs' files, and what is not."""
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,7 @@ def test_other_lengths_are_scaled_only_when_asked_and_zero_never(tmp_path: Path)
         ("ada,Ada,none", "its embedding is none of numbers"),
         ('ada,Ada,"[[1]]"', "the shape (1, 1)"),
         ('ada,Ada,"[""a""]"', "its embedding is none of numbers"),
+        (f'ada,Ada,"[1{"0" * 400}]"', "its embedding is none of numbers: int too large"),
         ("ada,Ada", "not as many fields as the header"),
         ("ada,Ada,[1],7", "not as many fields as the header"),
         (" ada,Ada,[1]", "person_id is ' ada'"),
@@ -167,6 +170,8 @@ def test_a_person_of_two_names_is_refused(tmp_path: Path) -> None:
         ({"names": np.array(["a"])}, "names"),
         ({"labels": np.array([1])}, "its array 'labels' is none of"),
         ({"person_ids": np.array(["a", None])}, "cannot be read"),
+        ({"person_ids": np.array([b"a", b"b"])}, "its person_ids are |S1, not text"),
+        ({"names": np.array([1.0, np.nan])}, "its names are float64, not text"),
     ],
 )
 def test_a_file_of_another_form_is_refused_as_a_whole(
@@ -177,6 +182,28 @@ def test_a_file_of_another_form_is_refused_as_a_whole(
         read(npz(tmp_path / "p.npz", **{**fit, **arrays}))
 
 
+def written_by(write: Callable[..., None], *arrays: NDArray[Any]) -> bytes:
+    write(file := io.BytesIO(), *arrays)
+    return file.getvalue()
+
+
+def zipped(content: bytes) -> bytes:
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr("embeddings.npy", content)
+    return file.getvalue()
+
+
+def promising(shape: tuple[int, ...]) -> bytes:
+    """The head of an array that is not there."""
+    head = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file := io.BytesIO(), head)
+    return file.getvalue()
+
+
+def damaged(content: bytes) -> bytes:
+    return content[:3000] + b"\xff" * 100 + content[3100:]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -184,6 +211,10 @@ def test_a_file_of_another_form_is_refused_as_a_whole(
         ("p.csv", b"person_id,a,b\n", "2 columns besides"),
         ("p.csv", b"person_id,embedding\n\xff\n", "cannot be read"),
         ("p.npz", b"no archive", "cannot be read"),
+        ("p.npz", written_by(np.save, np.zeros(3)), "it is one array, and no archive"),
+        ("p.npz", zipped(b"no array"), "its embeddings is no array"),
+        ("p.npz", zipped(promising((10**9, 10**3))), "Unable to allocate"),
+        ("p.npz", damaged(written_by(np.savez_compressed, units(20))), "cannot be read"),
         ("p.txt", b"", "is named neither .npz nor .csv"),
     ],
 )
@@ -279,8 +310,11 @@ def test_an_import_that_was_broken_off_goes_on_where_it_was(
         return enroll(*given, **named)
 
     monkeypatch.setattr(imports, "enroll_person", broken)
+    Audit(settings.data / "audit.jsonl").record("me", "begin")
     mien("import", "embeddings", path, "--space", SPACE)
     assert len(persons_in(settings)) == 2
+    [_, noted] = read_entries(settings.data / "audit.jsonl")
+    assert noted.what["person_ids"] == ["ada", "ben"]
     monkeypatch.setattr(imports, "enroll_person", enroll)
     rest = json.loads(mien("import", "embeddings", path, "--space", SPACE, "--json").stdout)
     assert [entry["before"] for entry in rest["enrolled"]] == [True, True, False]
@@ -325,7 +359,7 @@ def dumped(
 
 
 def written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     return path
 
 
@@ -351,6 +385,7 @@ def test_a_dump_tells_of_subjects_and_their_photographs(tmp_path: Path, order: s
         (dumped({"Ada": [b"1"]}, order="ei"), "it lacks the rows of subject"),
         (dumped({"Ada": [b"1"]}).replace("s0\taaaa", "s1\taaaa"), "lacks the subject s0"),
         (dumped({"Ada": []}).replace("subject_name", "label"), "its table subject is another"),
+        (dumped({"Ada": [b"1"]}).replace("i0\t\\", "\udcff\t\\"), "its text is not UTF-8"),
     ],
 )
 def test_what_is_no_whole_dump_is_refused(tmp_path: Path, text: str, reason: str) -> None:
@@ -389,6 +424,17 @@ def test_photographs_of_a_dump_are_enrolled_anew_once_and_refusals_are_told(
     assert persons_in(settings) == {"Ada": ("Ada", 2), "Ben / B": ("Ben / B", 1)}
     table = mien("import", "compreface", path)
     assert "0 persons with 0 faces enrolled, 2 there before" in table.stdout
+
+
+def test_a_photograph_of_a_dump_that_is_damaged_keeps_its_subject_out_alone(
+    mien: Mien, settings: Settings, tmp_path: Path
+) -> None:
+    text = dumped({"Ada": [b"?"], "Ben": [drawn_photo(1)]}).replace(r"\\x3f", r"\\x3")
+    done = json.loads(
+        mien("import", "compreface", written(tmp_path / "d.sql", text), "--json").stdout
+    )
+    assert done["refused"] == [{"person_id": "Ada", "reason": "the img i0 is damaged"}]
+    assert persons_in(settings) == {"Ben": ("Ben", 1)}
 
 
 def test_a_dump_of_several_services_asks_which_one_is_meant(
