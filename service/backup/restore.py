@@ -27,6 +27,7 @@ from service.gallery.sqlite import alone_with
 
 STAYS: Final = (AUDIT, KEYS)  # where they are there already
 _ASIDE: Final = "before-restore-"
+_EARLIER: Final = "audit-"  # files of the audit log that were put aside: they stay with it
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def restore_backup(
         newest = next((path for path in (staged / keys.name, keys) if path.exists()), None)
         erased = 0 if newest is None else persons_erased_since(staged / FILE_NAME, newest)
         aside = _put_aside(data, there)
-        stayed = tuple(name for name in STAYS if (data / name).exists())
+        stayed = tuple(name for name in STAYS if _is_there(data, name))
         _put_in_place(staged, data, stayed)
     missing = contents.sealed > 0 and newest is None
     return Restored(made, contents, aside, stayed, erased, missing)
@@ -158,14 +159,19 @@ def _nobody_serves(data: Path) -> Iterator[None]:
         yield
 
 
+def _is_there(data: Path, name: str) -> bool:
+    """Whether the file is there; of the audit log any file will do: the next entry follows it."""
+    return (data / name).exists() or (name == AUDIT and any(data.glob(f"{_EARLIER}*")))
+
+
 def _entries(data: Path) -> list[Path]:
     """What would be put aside, the gallery first."""
     if not data.exists():
         return []
     stays = (*STAYS, NOBODYS, DATA_KEYS_FILE_NAME)
-    beside: tuple[str, ...] = (_ASIDE,)
+    beside: tuple[str, ...] = (_ASIDE, _EARLIER)
     if (data / DATA_KEYS_FILE_NAME).exists():  # the log of a file that is gone fits no other
-        beside = (_ASIDE, f"{DATA_KEYS_FILE_NAME}-")
+        beside = (*beside, f"{DATA_KEYS_FILE_NAME}-")
     entries = [
         path
         for path in data.iterdir()

@@ -206,6 +206,23 @@ def test_keys_and_an_audit_log_that_are_there_do_not_go_back_in_time(
     assert verify(data / "audit.jsonl").entries == 1
 
 
+def test_files_of_the_audit_log_that_were_put_aside_stay_with_it(
+    gallery: Galleries, data: Path, tmp_path: Path
+) -> None:
+    """Also where nothing was recorded since: a log of the backup's would begin it again."""
+    log = data / "audit.jsonl"
+    Audit(log).record("me", "enroll")
+    backup = take_backup(data, tmp_path / "backup").path
+    gallery.close()
+    Audit(log).record("me", "key.revoke")
+    log.rename(log.with_name("audit-1.jsonl"))
+    before = [entry.sequence for entry in read_entries(log)]
+    assert "audit.jsonl" in restore_backup(backup, data, replace=True).stayed
+    assert [entry.sequence for entry in read_entries(log)] == before
+    Audit(log).record("me", "restore")
+    assert verify(log).flaw is None
+
+
 def test_a_folder_that_is_served_is_left_alone(backup: Path, data: Path) -> None:
     served = open_gallery(data)
     try:
