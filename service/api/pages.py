@@ -18,12 +18,12 @@ from service.errors import HostUnknown, MienError, OriginForeign
 
 
 class OwnPages:
-    """Answers requests by this machine's own names, or by one of `hosts`, and those of pages of
-    this service; refuses the others before anything is read."""
+    """Answers requests by this machine's own names, or by one of `hosts` (a port with it is not
+    looked at), and those of pages of this service; refuses the others before anything is read."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
         self.app = app
-        self._hosts = {name.lower() for name in hosts}
+        self._hosts = {name.lower() for name in hosts} | {name_of(name) for name in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

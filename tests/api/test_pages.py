@@ -15,7 +15,9 @@ ENROLMENT = {"content-type": "text/plain"}  # what a form of any page may send u
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    settings = Settings(data=tmp_path_factory.mktemp("data"), hosts="faces.example, Kiosk")
+    settings = Settings(
+        data=tmp_path_factory.mktemp("data"), hosts="faces.example, Kiosk, porter:8000, fd00::1"
+    )
     app = create_app(settings, open_engine=open_drawn, served=True)
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         yield client
@@ -27,7 +29,16 @@ def ask(client, host, **headers):
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "LocalHost:8000", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000", "kiosk:80"],
+    [
+        "localhost",
+        "LocalHost:8000",
+        "127.0.0.1:8000",
+        "127.9.9.9",
+        "[::1]:8000",
+        "kiosk:80",
+        "porter",
+        "[fd00::1]:8",
+    ],
 )
 def test_names_of_this_machine_and_of_the_setting_are_answered(client, host):
     assert ask(client, host).status_code == 200
