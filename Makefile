@@ -4,6 +4,8 @@
 # make test-slow      the slow tests
 # make weights        trains, exports and measures what ships, from ../shared/data; resumable
 # make experiments    the ablations and HSANet's experiment, for docs/; resumable, hours
+# make format         ruff's fixes and format
+# make clean          takes away environments and caches, never data
 #
 # The CPU's and the GPU's packages have the same module names (onnxruntime, faiss), so each kind has
 # an environment of its own. An environment is brought up to date when pyproject.toml has changed.
@@ -46,6 +48,8 @@ ATTRIBUTES := mzts-hybrid
 weights experiments: export MALLOC_MMAP_MAX_ := 0
 weights experiments: export MALLOC_TRIM_THRESHOLD_ := 20000000000
 weights experiments: export OMP_WAIT_POLICY := PASSIVE
+# `time` is a word of bash; other shells look for a program, which many machines have not.
+weights experiments: SHELL := bash
 weights: .venv/.dev
 	time -p .venv/bin/python -m training sizes --out docs/sizes.md
 	time -p .venv/bin/python -m training train --data $(DATA)

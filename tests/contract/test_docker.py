@@ -100,6 +100,23 @@ def stage_of(target: str) -> str:
     return stage
 
 
+def test_the_two_images_differ_in_base_extra_and_device_alone() -> None:
+    def steps(stage: str) -> list[str]:
+        text = re.sub(r"\bgpu\b", "cpu", stage_of(stage)).split("\n\nFROM ")[0]
+        return [line for line in text.split("\n")[1:] if line and not line.startswith("#")]
+
+    assert steps("gpu-build") == steps("cpu-build")
+    own = [line for line in steps("gpu") if re.search(r"NVIDIA|MIEN_DEVICE|start-period", line)]
+    assert own == [
+        "    NVIDIA_VISIBLE_DEVICES=all \\",
+        "    NVIDIA_DRIVER_CAPABILITIES=compute,utility \\",
+        "    MIEN_DEVICE=cuda \\",
+        "HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \\",
+    ]
+    cpu = [line for line in steps("cpu") if "start-period" not in line]
+    assert [line for line in steps("gpu") if line not in own] == cpu
+
+
 def test_the_bases_of_the_images_are_pinned() -> None:
     bases = re.findall(r"^ARG \w+_IMAGE=(\S+)$", DOCKERFILE.read_text(), flags=re.MULTILINE)
     assert len(bases) == 2
