@@ -78,6 +78,10 @@ from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Photograph
 
 _RETRY_S: Final = 2.0
+# A worker process that does not answer its parent for so long is killed and begun anew. It answers
+# once its modules are imported: with uvicorn's own five seconds a busy machine would kill each
+# worker as it starts, for ever.
+_WORKER_ANSWERS_S: Final = 60
 # A net under the line of calls, for memory alone (37 KiB a crop): who has a place in that line is
 # not to be refused half-way.
 _MOST_CROPS_IN_LINE: Final = 8192
@@ -189,7 +193,11 @@ def serve(settings: Settings) -> None:
     with TemporaryDirectory(prefix="mien-metrics-") as folder:
         hand_down(settings, Path(folder))
         config = uvicorn.Config(
-            "service.app:app_from_environment", factory=True, workers=settings.workers, **options
+            "service.app:app_from_environment",
+            factory=True,
+            workers=settings.workers,
+            timeout_worker_healthcheck=_WORKER_ANSWERS_S,
+            **options,
         )
         _Workers(config, [config.bind_socket()]).run()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import re
 import threading
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from uvicorn.supervisors import multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from service import app as app_module
 from service.app import Opened, create_app
@@ -120,6 +123,42 @@ def test_a_warm_up_that_ends_in_a_fault_is_in_the_log(
     [line] = [line for line in caplog.records if line.levelno == logging.ERROR]
     assert line.getMessage() == "a task failed"
     assert line.exc_info is not None
+
+
+def test_a_worker_that_is_slow_to_start_is_not_taken_for_dead(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn's parent kills who does not answer it in time, and begins another in its place."""
+    begun: list[Process] = []
+
+    class Slow(Process):
+        """As one that imports for six seconds, and is not there until then."""
+
+        def start(self) -> None:
+            begun.append(self)
+
+        def is_alive(self, timeout: float = 5) -> bool:
+            return timeout > 6
+
+        def kill(self) -> None:
+            pass
+
+        join = kill
+
+    def run(workers: Any) -> None:
+        workers.init_processes()
+        workers.keep_subprocess_alive()
+        for port in workers.sockets:
+            port.close()
+
+    monkeypatch.setattr(multiprocess, "Process", Slow)
+    monkeypatch.setattr(multiprocess, "SIGNALS", {})
+    monkeypatch.setattr(app_module._Workers, "run", run)
+    monkeypatch.setattr(app_module, "_load_models", lambda settings: {})
+    monkeypatch.setattr(app_module.logs, "configure", lambda form: None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    app_module.serve(settings.model_copy(update={"workers": 2, "port": 0}))
+    assert len(begun) == 2
 
 
 def test_a_model_that_is_not_what_it_says_stops_the_start(
