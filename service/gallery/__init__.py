@@ -1,4 +1,17 @@
-"""The gallery: people and faces, kept on disk and searched exactly. `open_gallery` is the door."""
+"""The gallery: people and faces, kept on disk and searched exactly. `open_gallery` is the door.
+
+contract.py says what it does and store.py does it, a method a verb. What the others know:
+
+    boundary                    what may enter
+    enrolling                   what an enrolment writes
+    deleting, erasing           what goes with the transaction, and what is wiped after it
+    keeping                     how long people are kept; who is sealed
+    galleries, people, answers  the rows, within a transaction of sqlite (schema, turns)
+    slots, safe, sealed         where what tells of a person lies, and how it is sealed there
+    datakeys, vault             the data keys, and how their file keeps in step with the gallery's
+    changelog, live, index      what changed, and the search in memory that follows it
+    copies                      copies of the file
+"""
 
 from pathlib import Path
 
@@ -37,5 +50,4 @@ def open_gallery(
         search_threads=search_threads,
         patience_s=patience_s,
         masters=masters,
-        data_keys=folder / DATA_KEYS_FILE_NAME,
     )

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from service.errors import GalleryUnknown, StorageUnavailable
-from service.gallery import tables
+from service.gallery import galleries, people
 from service.gallery.contract import DIMENSIONS, Candidate
 from service.gallery.index import Hit, Rows
 from service.gallery.live import LOOKS, Changes, Standing
@@ -62,8 +62,8 @@ def look(file: SqliteFile, at: Callable[[Transaction], Seen]) -> Seen:
 class Truth:
     """What the indexes follow, see live.Truth: every method reads one committed state.
 
-    keys: see tables. A face that does not open is in no index, and in `broken` by its number: its
-    id and gallery.
+    keys: see people.py. A face that does not open is in no index, and in `broken` by its number:
+    its id and gallery.
     """
 
     def __init__(self, file: SqliteFile, keys: KeysOf) -> None:
@@ -73,7 +73,7 @@ class Truth:
 
     def standing(self, gallery: str) -> Standing:
         with self._file.read() as db:
-            return tables.standing(db, gallery)
+            return galleries.standing(db, gallery)
 
     def changes(self, gallery: Standing, revision: int) -> Changes | None:
         def at(db: Transaction) -> Changes | None:
@@ -176,7 +176,7 @@ def _named(db: Transaction, keys: KeysOf, faces: Sequence[int]) -> dict[int, Can
         theirs = keys(row[2] for row in rows)
         for number, face_id, data_key, id_hash, gallery, seal, content in rows:
             safe = safe_of(theirs, data_key, id_hash, gallery)
-            person_id, name = tables.person_named(safe, seal, content)
+            person_id, name = people.person_named(safe, seal, content)
             named[number] = Candidate(person_id, name, face_id, similarity=0.0)
     return named
 

@@ -1,15 +1,15 @@
 """How long people are kept, and how they are sealed, in SQL: one function a statement or two.
 
-As tables.py, within one transaction of sqlite.py.
+As people.py, within one transaction of sqlite.py.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
+from service.gallery.galleries import standing
 from service.gallery.live import Standing
 from service.gallery.safe import Safe
 from service.gallery.sqlite import Transaction
-from service.gallery.tables import standing
 
 DAY_S: Final = 86_400.0
 _OF_EXPIRED: Final = (

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from service.errors import StorageFull, StorageUnavailable, TemplateKeysRefused
-from service.gallery import keeping, tables
-from service.gallery.changelog import log
+from service.gallery import deleting, keeping
 from service.gallery.datakeys import DataKeys
 from service.gallery.sqlite import SqliteFile, Transaction
 
@@ -100,8 +99,7 @@ class Vault:
                 )
             for key_id in of_persons.keys() & erased:
                 gallery, number = of_persons[key_id]
-                faces = list(tables.erase_person(db, number).values())
-                log(db, gallery, persons=-1, faces=-len(faces), changed=faces)
+                deleting.delete_person(db, gallery, number)
 
     def seal_all(self) -> None:
         """Seals who is not sealed, and wipes what was to be read of them."""

@@ -23,7 +23,7 @@ from service.gallery import (
     datakeys,
     keeping,
     open_gallery,
-    tables,
+    people,
     vault,
 )
 from service.gallery.contract import (
@@ -217,7 +217,7 @@ def test_a_data_key_whose_person_never_came_is_erased_at_the_next_start(folder: 
     opened(folder).close()
 
     def crash() -> None:
-        tables.insert_person = die
+        people.insert_person = die
         enroll(opened(folder), "ada", units(1, 5)[0])
 
     run_until_it_dies(crash)

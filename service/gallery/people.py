@@ -1,4 +1,4 @@
-"""What the gallery's tables say and how they change, in SQL: one function a statement or two.
+"""People and their faces, in SQL: their rows, and what of them lies in slots.
 
 Every function works within one transaction of sqlite.py, where the schema stands, and takes and
 gives the contract's records. `number` is a row's own, never used twice. What tells of a person goes
@@ -14,34 +14,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import (
-    AnswerErased,
-    FaceUnknown,
-    GalleryUnknown,
-    IdempotencyKeyReused,
-    PersonUnknown,
-    SpaceMismatch,
-)
+from service.errors import FaceUnknown, PersonUnknown, StorageUnavailable
 from service.gallery import boundary, slots
-from service.gallery.contract import (
-    KEEP,
-    Consent,
-    FaceRecord,
-    GalleryRecord,
-    Idempotency,
-    Keep,
-    PersonRecord,
-)
+from service.gallery.contract import KEEP, Consent, FaceRecord, Keep, PersonRecord
 from service.gallery.live import Standing
 from service.gallery.safe import KeysOf, Safe, broken_told, safe
 from service.gallery.sqlite import Transaction
 
-ANSWERS_A_SWEEP: Final = 200
-
-_GALLERY: Final = (
-    "name, space, calibration, metadata, persons, faces, revision, created, retention_days,"
-    " requires_consent"
-)
 # What a Safe is made of, and then what is in it.
 _SAFE: Final = "persons.data_key, persons.id_hash, galleries.name"
 _PERSON: Final = (
@@ -51,90 +30,6 @@ _PERSON: Final = (
     " FROM persons JOIN slots USING (slot) JOIN galleries ON galleries.number = persons.gallery"
 )
 _FACE: Final = "id, ?, details, created"  # ?: the person's id, known before
-
-
-# Galleries.
-
-
-def standing(db: Transaction, gallery: str) -> Standing:
-    """How the gallery stands. Raises GalleryUnknown."""
-    found = find_gallery(db, gallery)
-    if found is None:
-        raise GalleryUnknown(boundary.shown(gallery))
-    return found
-
-
-def find_gallery(db: Transaction, gallery: str) -> Standing | None:
-    """How the gallery stands, None when it is not there."""
-    if not boundary.is_gallery_name(gallery):
-        return None
-    found = (
-        "SELECT number, name, space, faces, revision, (SELECT galleries_deleted FROM house)"
-        " FROM galleries WHERE name = ?"
-    )
-    row = db.execute(found, (gallery,)).fetchone()
-    return row and Standing(*row)
-
-
-def insert_gallery(
-    db: Transaction,
-    name: str,
-    *,
-    space: str | None = None,
-    calibration: str | None = None,
-    metadata: str,
-    retention_days: int | None = None,
-    requires_consent: bool = False,
-    revision: int,
-    now: float,
-) -> None:
-    """Makes an empty gallery; what came before `revision` is not in its change log."""
-    values = (name, space, calibration, metadata, retention_days, requires_consent)
-    db.execute(
-        "INSERT INTO galleries"
-        " (name, space, calibration, metadata, retention_days, requires_consent,"
-        " persons, faces, revision, trimmed, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)",
-        (*values, revision, revision, now),
-    )
-
-
-def gallery(db: Transaction, number: int) -> GalleryRecord:
-    """The gallery of this number."""
-    row = db.execute(f"SELECT {_GALLERY} FROM galleries WHERE number = ?", (number,)).fetchone()
-    return _gallery_record(row)
-
-
-def galleries(db: Transaction, after: int, limit: int) -> list[tuple[int, GalleryRecord]]:
-    """At most `limit` galleries with greater numbers, with their numbers."""
-    page = f"SELECT number, {_GALLERY} FROM galleries WHERE number > ? ORDER BY number LIMIT ?"
-    return [(number, _gallery_record(row)) for number, *row in db.execute(page, (after, limit))]
-
-
-def update_gallery(db: Transaction, number: int, **columns: Keep | str | int | None) -> None:
-    """Replaces what is given, by the column's name."""
-    for column, value in columns.items():
-        if value is not KEEP:
-            db.execute(f"UPDATE galleries SET {column} = ? WHERE number = ?", (value, number))
-
-
-def pin_space(db: Transaction, gallery: Standing, space: str) -> None:
-    """Has the gallery hold embeddings of this space alone. Raises SpaceMismatch."""
-    if gallery.space is None:
-        db.execute("UPDATE galleries SET space = ? WHERE number = ?", (space, gallery.number))
-    elif gallery.space != space:
-        raise SpaceMismatch(gallery.name, value=space, limit=gallery.space)
-
-
-def erase_gallery(db: Transaction, number: int) -> None:
-    """Deletes the gallery and all in it."""
-    _data_keys_fall_due(db, "gallery", number)
-    for table in ("faces", "answers", "persons"):
-        slots.erase(db, f"SELECT slot FROM {table} WHERE gallery = ?", number)
-    for table in ("faces", "answers", "persons", "changes"):
-        db.execute(f"DELETE FROM {table} WHERE gallery = ?", (number,))
-    db.execute("DELETE FROM galleries WHERE number = ?", (number,))
-    db.execute("UPDATE house SET galleries_deleted = galleries_deleted + 1")
 
 
 # Persons.
@@ -238,20 +133,14 @@ def persons(
     return [(number, _person_record(theirs, row)) for number, *row in rows]
 
 
-def erase_person(db: Transaction, number: int) -> dict[str, int]:
-    """Deletes the person with their faces and what was answered of them; the faces' numbers by id.
-
-    Their data key falls due.
-    """
-    found = db.execute("SELECT id, number FROM faces WHERE person = ? ORDER BY number", (number,))
-    faces = {str(face_id): int(face) for face_id, face in found}
-    _data_keys_fall_due(db, "number", number)
-    for table, column in (("faces", "person"), ("answers", "person"), ("persons", "number")):
-        slots.erase(db, f"SELECT slot FROM {table} WHERE {column} = ?", number)
-    db.execute("DELETE FROM faces WHERE person = ?", (number,))
-    db.execute("UPDATE answers SET slot = NULL, person = NULL WHERE person = ?", (number,))
-    db.execute("DELETE FROM persons WHERE number = ?", (number,))
-    return faces
+def id_if_it_opens(db: Transaction, keys: KeysOf, number: int) -> str | None:
+    """The person's id, None where their row does not open; raises what `keys` does."""
+    row = db.execute(f"SELECT {_PERSON} WHERE persons.number = ?", (number,)).fetchone()
+    theirs = keys([row[0]])
+    try:
+        return _person_record(theirs, row).id
+    except StorageUnavailable:
+        return None
 
 
 def safe_of(db: Transaction, keys: KeysOf, number: int) -> Safe:
@@ -342,67 +231,7 @@ def embedding(content: bytes) -> NDArray[np.float32]:
     return np.frombuffer(content, "<f4").astype(np.float32, copy=False)
 
 
-def erase_face(db: Transaction, number: int) -> None:
-    """Deletes the face."""
-    slots.erase(db, "SELECT slot FROM faces WHERE number = ?", number)
-    db.execute("DELETE FROM faces WHERE number = ?", (number,))
-
-
-# What was answered under an Idempotency-Key.
-
-
-def answered(
-    db: Transaction, keys: KeysOf, gallery: Standing, idempotency: Idempotency
-) -> bytes | None:
-    """What was answered, None if nothing yet. Raises IdempotencyKeyReused, AnswerErased."""
-    found = (
-        "SELECT fingerprint, size, answers.seal, content, answers.person FROM answers"
-        " LEFT JOIN slots USING (slot) WHERE gallery = ? AND key = ?"
-    )
-    row = db.execute(found, (gallery.number, idempotency.key)).fetchone()
-    if row is None:
-        return None
-    fingerprint, size, seal, content, person = row
-    if fingerprint != idempotency.fingerprint:
-        raise IdempotencyKeyReused(idempotency.key)
-    if content is None:
-        raise AnswerErased(idempotency.key)
-    theirs = safe_of(db, keys, person)
-    with broken_told(theirs):
-        return bytes(theirs.take("answer", seal, content, idempotency.key)[:size])
-
-
-def keep_answer(
-    db: Transaction,
-    gallery: Standing,
-    idempotency: Idempotency,
-    answer: bytes,
-    *,
-    person: int,
-    theirs: Safe,
-    now: float,
-) -> None:
-    """Keeps what is about to be answered."""
-    key, fingerprint = idempotency.key, idempotency.fingerprint
-    seal, content = theirs.put("answer", answer, key)
-    slot = slots.fill(db, content)
-    db.execute(
-        "INSERT INTO answers (gallery, key, fingerprint, slot, size, person, created, seal)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (gallery.number, key, fingerprint, slot, len(answer), person, now, seal),
-    )
-
-
-def sweep_answers(db: Transaction, before: float) -> None:
-    """Forgets some of the answers that are older, so many that the rest goes with later calls."""
-    some = f"FROM answers WHERE created < ? ORDER BY created LIMIT {ANSWERS_A_SWEEP}"
-    slots.erase(db, f"SELECT slot {some}", before)
-    db.execute(f"DELETE FROM answers WHERE rowid IN (SELECT rowid {some})", (before,))
-
-
-def _data_keys_fall_due(db: Transaction, column: str, value: int) -> None:
-    theirs = f"SELECT data_key FROM persons WHERE {column} = ? AND data_key IS NOT NULL"
-    db.execute(f"INSERT OR IGNORE INTO data_keys_due {theirs}", (value,))
+# How they lie in their rows and slots.
 
 
 def _hash(person_id: str) -> bytes:
@@ -433,23 +262,6 @@ def _read_person(
     return person_id, name, consent or None, metadata.decode()
 
 
-def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
-    *_, created, retention_days, requires_consent = row
-    name, space, calibration, metadata, persons, faces, revision = row[:7]
-    return GalleryRecord(
-        name,
-        space,
-        calibration,
-        _read(metadata),
-        persons,
-        faces,
-        revision,
-        _time(created),
-        retention_days,
-        bool(requires_consent),
-    )
-
-
 def _person_record(keys: Mapping[bytes | None, bytes | None], row: Sequence[Any]) -> PersonRecord:
     data_key, id_hash, gallery, seal, content, faces, created, updated, retention_days = row
     theirs = safe(keys, data_key, id_hash, gallery)
@@ -457,7 +269,7 @@ def _person_record(keys: Mapping[bytes | None, bytes | None], row: Sequence[Any]
     return PersonRecord(
         person_id,
         name,
-        _read(metadata),
+        json.loads(metadata),
         faces,
         _time(created),
         _time(updated),
@@ -468,12 +280,7 @@ def _person_record(keys: Mapping[bytes | None, bytes | None], row: Sequence[Any]
 
 def _face_record(row: Sequence[Any]) -> FaceRecord:
     face_id, person_id, details, created = row
-    return FaceRecord(face_id, person_id, _read(details), _time(created))
-
-
-def _read(text: str) -> Mapping[str, Any]:
-    value: dict[str, Any] = json.loads(text)
-    return value
+    return FaceRecord(face_id, person_id, json.loads(details), _time(created))
 
 
 def _time(seconds: float) -> datetime:
