@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from service.cli.door import Place, Unable, answer_of, open_service
-from service.cli.plain import plain_errors
+from service.cli.plain import complain, plain_errors
 from service.cli.tables import print_json, print_table
 from service.guard.audit import FILE as AUDIT
 from service.guard.audit import Audit
@@ -61,7 +61,10 @@ def erase(
     if as_json:
         print_json(receipt)
         return
-    typer.echo(f"receipt {receipt['receipt']}, entry {receipt['audit']} of the audit log")
+    if receipt["audit"] is None:
+        complain("the audit log cannot be written, and has no entry of this receipt")
+    entry = "" if receipt["audit"] is None else f", entry {receipt['audit']} of the audit log"
+    typer.echo(f"receipt {receipt['receipt']}{entry}")
     typer.echo(f"{receipt['faces']} faces erased at {receipt['erased']}: {_deeds(receipt)}")
 
 

@@ -335,6 +335,22 @@ def test_the_commands_export_erase_and_sweep(
     assert told.index('"people": 1') < told.index('"people": 0')
 
 
+def test_an_erasure_without_an_entry_in_the_audit_log_says_so(
+    sealed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("models", "recognition", "data", "template_key_file"):
+        monkeypatch.setenv(f"MIEN_{name.upper()}", str(getattr(sealed, name)))
+    monkeypatch.setattr("service.app.open_everything", open_drawn)
+    with ready_client(create_app(sealed, open_engine=open_drawn)) as client:
+        enroll_ada(client)
+    (sealed.data / "audit.jsonl").unlink(missing_ok=True)
+    (sealed.data / "audit.jsonl").symlink_to("/dev/full")
+    result = CliRunner().invoke(cli, ["erase", "ada-of-the-files"])
+    assert "the audit log cannot be written" in result.stderr
+    assert "1 faces erased" in result.stdout
+    assert "None" not in result.stdout
+
+
 def test_a_write_ahead_log_of_the_data_keys_is_emptied_too(
     sealed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
