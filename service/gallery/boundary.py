@@ -65,7 +65,10 @@ def is_gallery_name(value: str) -> bool:
 
 
 def person_id(value: str) -> str:
-    """The id of a person to create. Raises FieldInvalid."""
+    """The id of a person to create. Raises FieldInvalid; also for an id that a client takes out of
+    a path (RFC 3986, 5.2.4), by which nobody could ask for the person or erase them."""
+    if value in (".", ".."):
+        raise FieldInvalid("person_id", shown(value), "any text but . and .., which paths lose")
     return _text("person_id", value, LONGEST_TEXT)
 
 

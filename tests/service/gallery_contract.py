@@ -333,7 +333,7 @@ class GalleryContract:
     # Persons.
 
     @pytest.mark.parametrize(
-        "person_id", ["ada", "Ñandú", "李 雷", "a/b?c#d", "..", "👩‍🔬", "می‌خواهم", "x" * 128, "0"]
+        "person_id", ["ada", "Ñandú", "李 雷", "a/b?c#d", "...", "👩‍🔬", "می‌خواهم", "x" * 128, "0"]
     )
     def test_a_person_has_the_id_that_they_were_given(
         self, gallery: Galleries, person_id: str
@@ -346,6 +346,17 @@ class GalleryContract:
         assert [c.person_id for c in search(gallery, embedding)[0]] == [person_id]
         gallery.delete_person("default", person_id)
         assert gallery.list_persons("default").items == []
+
+    @pytest.mark.parametrize("text", [".", ".."])
+    def test_an_id_that_clients_take_out_of_a_path_is_refused(
+        self, gallery: Galleries, text: str
+    ) -> None:
+        (embedding,) = units(1, 5)
+        with pytest.raises(FieldInvalid, match="which paths lose"):
+            gallery.create_person("default", person_id=text)
+        with pytest.raises(FieldInvalid, match="which paths lose"):
+            enroll(gallery, text, embedding)
+        assert gallery.create_person("default", person_id="ada", name=text).name == text
 
     @pytest.mark.parametrize(
         "text", ["", " ", " ada", "ada\n", "a\x00b", "a\x1bb", "a\u2028b", "\ud800", "x" * 129]
