@@ -44,9 +44,10 @@ that of the last step. A choice between arms would have to go by validation's pe
 TAR is in [ablation.json](ablation.json)."""
 
 READING = """The loss is the softmax of 64 times the cosines, as they are (softmax), or changed by
-ArcFace or CurricularFace. In brackets 95 %: Student's t over the seeds. A run is minutes on the
-machine below while it may have done other work; ECA alone has no compiled step here, so minutes do
-not compare it with ESCA."""
+ArcFace or CurricularFace. An arm whose EER is 40 % or so has hardly begun to learn in so few steps,
+which says nothing of where it would end. In brackets 95 %: Student's t over the seeds. A run is
+minutes on the machine below while it may have done other work; ECA alone has no compiled step here,
+so minutes do not compare it with ESCA."""
 
 DIFFERENCES = """The same seed on both sides: the same batches in the same order, and with one
 attention the same first weights. In brackets 95 %, first over seeds (Student's t of the paired
