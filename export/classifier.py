@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.folder import learnt, put_graph, put_manifest, read_facts
+from export.folder import learnt, put_graph, put_manifest, read_facts, said_in
 from export.graph import PROOF_CROPS, Images, temperature_of
 from export.kept import Fitted, Rounds, fitted_of, halved, put
 from training.checkpoint import write
@@ -148,19 +148,6 @@ def make(
     write(measured, lambda part: part.write_text(text, encoding="utf-8"))
     say(f"{folder}: manifest, card and pictures")
     write_card(task, kept, folder, graphs[0], facts)
-
-
-def said_in(path: Path) -> dict[str, Any]:
-    """{"ablation": its sentences} of an experiment's json; nothing where it is not there.
-
-    Raises ValueError for a file without `says`, a text or texts."""
-    if not path.exists():
-        return {}
-    says = json.loads(path.read_bytes()).get("says")
-    says = [says] if isinstance(says, str) else says
-    if not says or not all(isinstance(text, str) for text in says):
-        raise ValueError(f"{path} has no `says`, a text or a list of them")
-    return {"ablation": says}
 
 
 def by_size(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,19 @@ def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, A
         write(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
 
 
+def said_in(path: Path) -> dict[str, Any]:
+    """{"ablation": its sentences} of an experiment's json; nothing where it is not there.
+
+    Raises ValueError for a file without `says`, a text or texts."""
+    if not path.exists():
+        return {}
+    says = json.loads(path.read_bytes()).get("says")
+    says = [says] if isinstance(says, str) else says
+    if not says or not all(isinstance(text, str) for text in says):
+        raise ValueError(f"{path} has no `says`, a text or a list of them")
+    return {"ablation": says}
+
+
 def learnt(network: nn.Module, rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """How many numbers the network has learnt, from how many crops and by which recipes."""
     return {

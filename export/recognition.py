@@ -19,13 +19,14 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
-from export.folder import learnt, put_graph, put_manifest, read_facts, two_steps
+from export.folder import learnt, put_graph, put_manifest, read_facts, said_in, two_steps
 from export.graph import Images, Pixels, UnitLength, proven_graph, real_crops
 from training.checkpoint import rounds_of
 from training.recognition import network_of, recipe_of
 
 SPACE_VERSION = 4  # raised with every new set of weights: their embeddings cannot be compared
 SIDE = 112
+ABLATION = Path(__file__).resolve().parents[1] / "docs" / "ablation.json"
 FIGURES = ("sha256", "metrics", "calibration", "lfw_failing_pairs")  # what a card takes
 
 
@@ -63,8 +64,9 @@ def write_card(
 ) -> None:
     """manifest.json and CARD.md beside model.onnx.
 
-    facts: what is to be said of other weights than this repository's. Raises ValueError where they
-    are needed and absent, and as folder.put_manifest does."""
+    facts: what is to be said of other weights than this repository's, whose ablation is quoted
+    where it is there. Raises ValueError where they are needed and absent, and as
+    folder.put_manifest does."""
     network, rounds = read_weights(weights)
     if missing := [name for name in FIGURES if name not in figures]:
         raise ValueError(f"the figures lack {', '.join(missing)}: a card needs them")
@@ -73,7 +75,8 @@ def write_card(
     said = facts_of_ecacface() if facts is None else facts
     name = str(said["name"])
     what = {"task": "recognition", "space": f"{name}/{SPACE_VERSION}"}
-    manifest = {**what, **said, **strangers(figures), **learnt(network, rounds)}
+    quoted = said_in(ABLATION) if facts is None else {}
+    manifest = {**what, **said, **strangers(figures), **quoted, **learnt(network, rounds)}
     put_manifest(folder, manifest, {key: figures[key] for key in FIGURES})
 
 

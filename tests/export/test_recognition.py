@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.check import faults
-from export.recognition import SPACE_VERSION, read_weights, write_card, write_graph
+from export.recognition import ABLATION, SPACE_VERSION, read_weights, write_card, write_graph
 from service.calibration.measure import measure_calibration
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
@@ -75,6 +75,13 @@ def test_the_artefact_gives_the_networks_unit_embeddings_of_the_pixels_it_was_tr
     assert artefact.space == f"ecacface-mobile/{SPACE_VERSION}"
     np.testing.assert_allclose(embeddings, wanted, atol=1e-4)
     assert faults(folder) == []
+
+
+def test_the_card_quotes_the_ablation_which_says_whether_esca_helps(folder):
+    quoted = json.loads((folder / "manifest.json").read_bytes())["ablation"]
+    assert quoted == json.loads(ABLATION.read_bytes())["says"]
+    assert any("ESCA in place of no attention" in sentence for sentence in quoted)
+    assert all(sentence in (folder / "CARD.md").read_text() for sentence in quoted)
 
 
 def test_the_card_tells_what_the_manifest_holds(folder):
