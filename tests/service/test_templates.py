@@ -62,9 +62,11 @@ class TestASealedStoreKeepsTheContract(GalleryContract):
 
     @pytest.mark.slow
     def test_threads_that_enroll_delete_and_search_never_see_a_wrong_answer(
-        self, gallery: Galleries
+        self, gallery: Galleries, neighbour: Galleries
     ) -> None:
-        super().test_threads_that_enroll_delete_and_search_never_see_a_wrong_answer(gallery)
+        super().test_threads_that_enroll_delete_and_search_never_see_a_wrong_answer(
+            gallery, neighbour
+        )
 
 
 @pytest.fixture
