@@ -23,7 +23,7 @@ from training.data.pixels import Pixels, chosen
 from training.evaluate.attributes import attribute_figures
 from training.loop import Run
 from training.machine import Machine
-from training.muon import MuonAndAdamW
+from training.muon import MuonAndAdamW, matrices
 from training.networks.ir import one_of
 from training.networks.mobilenet import STRIDE, mobilenet, read_mobilenet
 from training.networks.mzts import MZTS, Zones, self_distillation, token_projections
@@ -190,13 +190,8 @@ def _optimizer(
     one_of("optimizer", recipe.optimizer, OPTIMIZERS)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-    heads = {id(p) for p in network.heads.parameters()}
-    matrices = {
-        id(p)
-        for p in network.parameters()
-        if id(p) not in heads and (p.ndim == 2 or p.shape[2:] == (1, 1))
-    }
-    return MuonAndAdamW(groups, recipe.learning_rate, lambda p: id(p) in matrices)
+    inner = (p for name, p in network.named_parameters() if not name.startswith("heads."))
+    return MuonAndAdamW(groups, recipe.learning_rate, matrices(inner))
 
 
 def mixed(images_BCHW: Tensor, labels_BA: Tensor, alpha: float) -> tuple[Tensor, Tensor]:

@@ -5,11 +5,18 @@ with all singular values made one. Most of a MobileFaceNet's weights are matrice
 convolutions; by it the same crops teach more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def matrices(parameters: Iterable[Tensor]) -> Callable[[Tensor], bool]:
+    """Says of a tensor whether it is one of the parameters, and one that Muon can take: a matrix
+    (o, i), or a 1x1 convolution's (o, i, 1, 1)."""
+    found = {id(p) for p in parameters if p.ndim == 2 or p.shape[2:] == (1, 1)}
+    return lambda parameter: id(parameter) in found
 
 
 class MuonAndAdamW:

@@ -24,7 +24,7 @@ from training.evaluate.verification import verification
 from training.loop import Run
 from training.losses import cosine_distillation
 from training.machine import Machine
-from training.muon import MuonAndAdamW
+from training.muon import MuonAndAdamW, matrices
 from training.networks.ecacface import IR, MobileFaceNet
 from training.networks.sranet import SRANet
 from training.recipes import DataAbsent, Sources
@@ -234,8 +234,7 @@ def _optimizer(recipe: Recipe, learns: nn.ModuleDict) -> torch.optim.Optimizer |
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
     if recipe.optimizer == "muon":
-        matrices = {id(p) for p in learnt if p.ndim == 2 or p.shape[2:] == (1, 1)}
-        return MuonAndAdamW(groups, recipe.learning_rate, lambda p: id(p) in matrices)
+        return MuonAndAdamW(groups, recipe.learning_rate, matrices(learnt))
     return torch.optim.SGD(
         groups, lr=recipe.learning_rate, momentum=0.9, nesterov=recipe.nesterov, fused=True
     )

@@ -305,19 +305,22 @@ def test_a_face_that_was_tampered_with_is_named_by_readyz_and_others_are_found(
 # The command line.
 
 
-def test_the_commands_export_erase_and_sweep(
-    sealed: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def commanded(sealed: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings, which the commands take too."""
     for name in ("models", "recognition", "data", "template_key_file"):
         monkeypatch.setenv(f"MIEN_{name.upper()}", str(getattr(sealed, name)))
     monkeypatch.setattr("service.app.open_everything", open_drawn)
+    return sealed
 
+
+def test_the_commands_export_erase_and_sweep(commanded: Settings) -> None:
     def mien(*words: str) -> str:
         result = CliRunner().invoke(cli, list(words))
         assert result.exit_code == 0, result.output
         return result.output
 
-    with ready_client(create_app(sealed, open_engine=open_drawn)) as client:
+    with ready_client(create_app(commanded, open_engine=open_drawn)) as client:
         enroll_ada(client)
         send(client, "/enroll", "raw", [drawn_photo(2)], {"person_id": "bob"})
     assert '"name": "Ada by name"' in mien("export-person", "ada-of-the-files")
@@ -326,7 +329,7 @@ def test_the_commands_export_erase_and_sweep(
     assert (absent.exit_code, "no person" in absent.output) == (2, True)
     assert '"receipts": []' in mien("sweep", "--json")
     [old] = mien("template-keys", "list", "--json").split('"key": "')[1:]
-    new = mien("template-keys", "new", sealed.template_key_file).strip()
+    new = mien("template-keys", "new", commanded.template_key_file).strip()
     assert f"1 data keys are wrapped anew, all of them under {new}" in mien(
         "template-keys", "rotate"
     )
@@ -335,16 +338,11 @@ def test_the_commands_export_erase_and_sweep(
     assert told.index('"people": 1') < told.index('"people": 0')
 
 
-def test_an_erasure_without_an_entry_in_the_audit_log_says_so(
-    sealed: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("models", "recognition", "data", "template_key_file"):
-        monkeypatch.setenv(f"MIEN_{name.upper()}", str(getattr(sealed, name)))
-    monkeypatch.setattr("service.app.open_everything", open_drawn)
-    with ready_client(create_app(sealed, open_engine=open_drawn)) as client:
+def test_an_erasure_without_an_entry_in_the_audit_log_says_so(commanded: Settings) -> None:
+    with ready_client(create_app(commanded, open_engine=open_drawn)) as client:
         enroll_ada(client)
-    (sealed.data / "audit.jsonl").unlink(missing_ok=True)
-    (sealed.data / "audit.jsonl").symlink_to("/dev/full")
+    (commanded.data / "audit.jsonl").unlink(missing_ok=True)
+    (commanded.data / "audit.jsonl").symlink_to("/dev/full")
     result = CliRunner().invoke(cli, ["erase", "ada-of-the-files"])
     assert "the audit log cannot be written" in result.stderr
     assert "1 faces erased" in result.stdout
@@ -362,9 +360,9 @@ def test_a_write_ahead_log_of_the_data_keys_is_emptied_too(
         wipe(file)
 
     monkeypatch.setattr(SqliteFile, "wipe", note)
-    with ready_client(create_app(sealed, open_engine=open_drawn)) as client:
+    with ready_client(create_app(commanded, open_engine=open_drawn)) as client:
         enroll_ada(client)
         client.delete(ADA)
         assert wiped == ["data-keys.sqlite3", "gallery.sqlite3"]
-        assert (sealed.data / "data-keys.sqlite3-wal").stat().st_size == 0
-        assert (sealed.data / "gallery.sqlite3-wal").stat().st_size == 0
+        assert (commanded.data / "data-keys.sqlite3-wal").stat().st_size == 0
+        assert (commanded.data / "gallery.sqlite3-wal").stat().st_size == 0
