@@ -360,9 +360,9 @@ def test_a_write_ahead_log_of_the_data_keys_is_emptied_too(
         wipe(file)
 
     monkeypatch.setattr(SqliteFile, "wipe", note)
-    with ready_client(create_app(commanded, open_engine=open_drawn)) as client:
+    with ready_client(create_app(sealed, open_engine=open_drawn)) as client:
         enroll_ada(client)
         client.delete(ADA)
         assert wiped == ["data-keys.sqlite3", "gallery.sqlite3"]
-        assert (commanded.data / "data-keys.sqlite3-wal").stat().st_size == 0
-        assert (commanded.data / "gallery.sqlite3-wal").stat().st_size == 0
+        assert (sealed.data / "data-keys.sqlite3-wal").stat().st_size == 0
+        assert (sealed.data / "gallery.sqlite3-wal").stat().st_size == 0
