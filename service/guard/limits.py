@@ -26,6 +26,7 @@ from service.errors import QuotaSpent, RateLimited, StorageUnavailable
 FILE: Final = "limits.sqlite3"
 LARGEST_RATE: Final = 10_000
 _PATIENCE_S: Final = 5.0
+_RETRY_S: Final = 0.005
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS hits (key TEXT NOT NULL, at REAL NOT NULL, until REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS hits_of_key ON hits (key, at);
@@ -205,7 +206,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
     )
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous = OFF")
         connection.executescript(_SCHEMA)
         path.chmod(0o600)
@@ -213,3 +214,17 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """SQLite waits for its other locks, but not for this one: of several processes that open a new
+    file at the same moment it would refuse all but one."""
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(_RETRY_S)

@@ -4,9 +4,9 @@ import multiprocessing
 import sqlite3
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.synchronize import Barrier
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -117,25 +117,39 @@ def test_counts_outlast_a_restart(tmp_path: Path, now: list[float]) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def hammer(path: Path, passed: "multiprocessing.Queue[int]", together: Barrier) -> None:
-    limits = Limits(path)
-    for limit in ({"quota": "100/day"}, {"rate": "100/day"}):
-        together.wait(60)
-        with ThreadPoolExecutor(2) as threads:
-            passed.put(sum(threads.map(lambda _: asked(limits, 60, **limit), range(2))))  # noqa: B023
+def hammer(path: Path, together: Barrier) -> list[int]:
+    limits, passed = Limits(path), []
+    with ThreadPoolExecutor(2) as threads:
+        for limit in ({"quota": "100/day"}, {"rate": "100/day"}):
+            together.wait()
+            asking = [threads.submit(asked, limits, 60, **limit) for _ in range(2)]
+            passed.append(sum(future.result() for future in asking))
     limits.close()
+    return passed
 
 
 def test_they_hold_exactly_over_processes_and_threads(tmp_path: Path) -> None:
-    path = tmp_path / "limits.sqlite3"
     spawn = multiprocessing.get_context("spawn")
-    passed, together = spawn.Queue(), spawn.Barrier(2)
-    processes = [spawn.Process(target=hammer, args=(path, passed, together)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    assert sum(passed.get(timeout=120) for _ in range(4)) == 100 + 100
-    for process in processes:
-        process.join()
+    with spawn.Manager() as manager, ProcessPoolExecutor(2, mp_context=spawn) as processes:
+        together = manager.Barrier(2, timeout=120)
+        path = tmp_path / "limits.sqlite3"
+        counting = [processes.submit(hammer, path, together) for _ in range(2)]
+        counts = [future.result() for future in counting]
+    assert [sum(both) for both in zip(*counts, strict=True)] == [100, 100]
+
+
+def test_a_new_file_that_another_is_making_at_this_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sqlite3.connect(tmp_path / "limits.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waited = []
+    monkeypatch.setattr(time, "sleep", lambda _: waited.append(other.execute("ROLLBACK")))
+    limits = Limits(tmp_path / "limits.sqlite3")
+    limits.spend("desk", "4/minute", None)
+    assert len(waited) == 1
+    limits.close()
+    other.close()
 
 
 def test_what_cannot_be_counted_is_refused(tmp_path: Path) -> None:
