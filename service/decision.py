@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 Decision = Literal["match", "no_match", "uncertain"]
 By = Literal["threshold", "target_fmr", "target_fpir"]
-FLOOR = 1e-12  # where the logarithm of a rate of zero is taken
+FLOOR = 1e-12  # where the logarithm of a rate of zero is taken; no rate below it is promised
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # whose quantiles are told
 TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # false match rates that are tabulated
 _FMR = ("fmr", "fmr_low", "fmr_high")
@@ -148,7 +148,7 @@ def threshold_at(calibration: Calibration, similarity: float) -> Threshold:
 
 def threshold_for_fmr(calibration: Calibration, target: float) -> Threshold:
     """The lowest similarity whose FMR is at most target, in (0, 1)."""
-    target = max(target, calibration.lowest_fmr)
+    target = max(target, calibration.lowest_fmr, FLOOR)
     similarity = _similarity_for(calibration, calibration.fmr_G, target)
     interval = (
         rate_at(calibration, calibration.fmr_low_G, similarity),

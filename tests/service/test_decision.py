@@ -83,6 +83,17 @@ def test_a_target_in_a_fitted_tail_is_answered_and_said_to_be_extrapolated():
     assert not threshold_at(calibration, 0.7).extrapolated
 
 
+@pytest.mark.parametrize("target", [1e-11, 1e-300])
+def test_of_a_tail_that_goes_on_and_on_no_rate_below_the_floor_is_promised(target):
+    columns = tailed()
+    for name in ("fmr", "fmr_low", "fmr_high"):
+        steep = np.array(columns["tail"][name]) * 10 ** (-50 * (GRID[81:] - 0.8))
+        columns["tail"][name] = steep.tolist()  # its last FMR is 1e-16
+    threshold = threshold_for_fpir(Calibration.from_manifest(columns), target, faces=1000)
+    assert threshold.target == pytest.approx(1e-9)  # 1,000 times 1e-12
+    assert threshold.similarity == pytest.approx(0.8 + 8 / 60)
+
+
 def test_a_target_has_its_threshold_and_its_cost_each_with_an_interval(calibration):
     points = {point.target_fmr: point for point in operating_points(calibration)}
     point = points[1e-2]
