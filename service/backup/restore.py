@@ -26,6 +26,7 @@ from service.gallery.copies import (
 from service.gallery.sqlite import alone_with
 
 STAYS: Final = (AUDIT, KEYS)  # where they are there already
+_TURNS: Final = (f"{FILE_NAME}-turn", f"{FILE_NAME}-next")  # by which who comes meanwhile waits
 _ASIDE: Final = "before-restore-"
 _EARLIER: Final = "audit-"  # files of the audit log that were put aside: they stay with it
 
@@ -168,7 +169,7 @@ def _entries(data: Path) -> list[Path]:
     """What would be put aside, the gallery first."""
     if not data.exists():
         return []
-    stays = (*STAYS, NOBODYS, DATA_KEYS_FILE_NAME)
+    stays = (*STAYS, *_TURNS, NOBODYS, DATA_KEYS_FILE_NAME)
     beside: tuple[str, ...] = (_ASIDE, _EARLIER)
     if (data / DATA_KEYS_FILE_NAME).exists():  # the log of a file that is gone fits no other
         beside = (*beside, f"{DATA_KEYS_FILE_NAME}-")

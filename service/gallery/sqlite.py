@@ -74,14 +74,15 @@ class SqliteFile:
         self._write_failed = False
         self._wipe_due = True  # an earlier process may have died before it had wiped
         with _translated(path.parent), _disk_errors_translated(), contextlib.ExitStack() as undo:
-            path.touch(mode=0o600)  # templates are nobody else's; -wal and -shm get the same mode
             self._turns = Turns(path, patience_s=patience_s)
             undo.callback(self._turns.close)
-            self._writer = self._connected()
-            undo.callback(self._writer.close)
-            self._migrate()
+            with self._turns.mine():  # who puts another file in its place has the turn, too
+                path.touch(mode=0o600)  # nobody else's; -wal and -shm get the same mode
+                self._writer = self._connected()
+                undo.callback(self._writer.close)
+                self._migrate()
+                self._opened = path.stat()
             _sync(path.parent)
-            self._opened = path.stat()
             undo.pop_all()
         self._wipe_if_due()
 
@@ -221,20 +222,20 @@ class SqliteFile:
 
     def _migrate(self) -> None:
         """Brings the file to the newest schema."""
-        with self._turn_to_write() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                if version > len(self._schema):
-                    raise StorageUnavailable(f"a newer Mien wrote it (schema {version})")
-                for script in self._schema[version:]:
-                    for statement in script.split(";\n"):
-                        connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {len(self._schema)}")
-                connection.execute("COMMIT")
-            finally:
-                _roll_back(connection)
+        connection = self._writer
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > len(self._schema):
+                raise StorageUnavailable(f"a newer Mien wrote it (schema {version})")
+            for script in self._schema[version:]:
+                for statement in script.split(";\n"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(self._schema)}")
+            connection.execute("COMMIT")
+        finally:
+            _roll_back(connection)
 
     def _wipe_if_due(self) -> None:
         """Wipes what an earlier `wipe` could not: without waiting, and silent if it fails again."""
@@ -281,22 +282,27 @@ def reading(path: Path, *, patience_s: float = 5.0) -> Iterator[Transaction]:
 
 
 @contextlib.contextmanager
-def alone_with(path: Path) -> Iterator[None]:
+def alone_with(path: Path, *, patience_s: float = 5.0) -> Iterator[None]:
     """Nobody else has the file open, or opens it, while the block runs. It may be damaged.
 
     Whoever has a file with a write-ahead log open keeps a lock on SQLite's bytes for readers
-    (SHARED_FIRST and SHARED_SIZE of its os.h). Raises StorageUnavailable where somebody has.
+    (SHARED_FIRST and SHARED_SIZE of its os.h). Who is about to open it stands in line for the turn,
+    with nothing of it open yet: a connection that waited for SQLite's lock would go on in the file
+    that was put aside, and in the log of the one in its place. Raises StorageUnavailable where
+    somebody has it open.
     """
-    with _disk_errors_translated():
-        file = os.open(path, os.O_RDWR)
-    try:
+    with contextlib.ExitStack() as stack:
+        with _disk_errors_translated():
+            turns = Turns(path, patience_s=patience_s)
+            stack.callback(turns.close)
+            stack.enter_context(turns.mine())
+            file = os.open(path, os.O_RDWR)
+            stack.callback(os.close, file)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
         except OSError as error:
             raise StorageUnavailable("another process has it open") from error
         yield
-    finally:
-        os.close(file)
 
 
 @contextlib.contextmanager

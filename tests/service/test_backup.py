@@ -7,7 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -234,6 +237,44 @@ def test_a_folder_that_is_served_is_left_alone(backup: Path, data: Path) -> None
         served.get_person("default", "ben")
     finally:
         served.close()
+
+
+def test_who_comes_while_a_backup_is_brought_back_waits_and_serves_what_was(
+    backup: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would write to the file that was put aside, and into the log of the new one."""
+    last = Deed("enroll", "another", "cleo", 7)
+    came, pause, stage = threading.Event(), time.sleep, restoring._staged
+
+    def waits(pause_s: float) -> None:
+        came.set()
+        pause(pause_s)
+
+    def starts() -> Galleries:
+        try:
+            return open_gallery(data)
+        finally:
+            came.set()
+
+    with ThreadPoolExecutor(1) as server, monkeypatch.context() as patched:
+        starting = []
+
+        def staged_while_one_starts(*given: Any) -> Path:
+            starting.append(server.submit(starts))
+            assert came.wait(30)
+            return stage(*given)
+
+        patched.setattr(time, "sleep", waits)
+        patched.setattr(restoring, "_staged", staged_while_one_starts)
+        aside = restore_backup(backup, data, replace=True).aside
+        store = starting[0].result(30)
+    enroll(store, last)
+    store.close()
+    assert found_in(data) == "ada"
+    assert found_in(data, last) == "cleo"
+    assert aside is not None
+    with closing(sqlite3.connect(aside / FILE_NAME)) as before:
+        assert before.execute("SELECT count(*) FROM persons").fetchone() == (1,)
 
 
 def test_a_damaged_data_folder_is_replaced(backup: Path, data: Path) -> None:
