@@ -42,6 +42,7 @@ PRAGMAS: Final = (
 _TABLES: Final = "SELECT name FROM sqlite_schema WHERE type = 'table'"
 _SHARED_FIRST: Final = 0x40000002  # SQLite's bytes for the locks of readers
 _SHARED_SIZE: Final = 510
+_A_TRY_S: Final = 0.2  # to empty the log; Mien's own readers leave it sooner
 REASONS: Final = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked",
     sqlite3.SQLITE_LOCKED: "another thread keeps it locked",
@@ -244,24 +245,30 @@ class SqliteFile:
                 self._empty_log(0)
 
     def _empty_log(self, wait_s: float) -> None:
-        """Moves the log into the file, where deleted content is zeros, and cuts it to nothing."""
-        give_up = time.monotonic() + wait_s
-        with _translated(self._path.parent), self._turn_to_write() as connection:
-            # SQLite waits for readers, but not for another program that is moving the log itself
-            while not self._emptied(connection, give_up - time.monotonic()):
-                if time.monotonic() > give_up:
-                    raise StorageUnavailable("another process is reading the write-ahead log")
-                time.sleep(RETRY_S)
-            _sync(self._path.with_name(self._path.name + "-wal"))
-            self._wipe_due = False
+        """Moves the log into the file, where deleted content is zeros, and cuts it to nothing.
 
-    def _emptied(self, connection: Transaction, wait_s: float) -> bool:
-        """Whether the log is empty now, having waited for readers to leave it."""
-        connection.execute(f"PRAGMA busy_timeout = {max(0, round(wait_s * 1000))}")
-        try:
-            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {round(self._patience_s * 1000)}")
+        A turn a try: a reader that stays, such as a backup, does not keep others from writing.
+        """
+        give_up = time.monotonic() + wait_s
+        while not self._emptied(min(_A_TRY_S, give_up - time.monotonic())):
+            if time.monotonic() > give_up:
+                raise StorageUnavailable("another process is reading the write-ahead log")
+            time.sleep(RETRY_S)
+
+    def _emptied(self, wait_s: float) -> bool:
+        """Whether the log is empty now, having waited for readers to leave it.
+
+        SQLite does not wait for another program that is moving the log itself.
+        """
+        with _translated(self._path.parent), self._turn_to_write() as connection:
+            connection.execute(f"PRAGMA busy_timeout = {max(0, round(wait_s * 1000))}")
+            try:
+                (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {round(self._patience_s * 1000)}")
+            if not busy:
+                _sync(self._path.with_name(self._path.name + "-wal"))
+                self._wipe_due = False
         return not busy
 
 

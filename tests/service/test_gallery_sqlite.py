@@ -7,10 +7,13 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,6 +148,39 @@ def test_a_reader_elsewhere_delays_the_wiping_and_the_caller_is_told(
         reader.execute("ROLLBACK")
     gallery.create_person("default", person_id="dan")
     assert not is_in(gone, raw_files(folder))
+
+
+def test_others_write_while_an_erasure_waits_for_a_reader_that_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gone,) = units(1, 15)
+    erasing, other = open_gallery(folder, patience_s=60), open_gallery(folder)
+    enroll(erasing, "ada", gone)
+    begun, emptied = threading.Event(), SqliteFile._emptied
+
+    def begins(file: SqliteFile, *given: Any) -> bool:
+        begun.set()
+        return emptied(file, *given)
+
+    with (
+        closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as reader,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM faces").fetchall()
+        monkeypatch.setattr(SqliteFile, "_emptied", begins)
+        erasure = thread.submit(erasing.delete_person, "default", "ada")
+        try:
+            assert begun.wait(60)
+            other.create_person("default", person_id="eve")
+            other.create_person("default", person_id="dan")
+            assert not erasure.done()
+        finally:
+            reader.execute("ROLLBACK")
+        assert erasure.result(60).incomplete is None
+    assert not is_in(gone, raw_files(folder))
+    other.close()
+    erasing.close()
 
 
 def test_what_a_killed_process_did_not_wipe_is_wiped_at_the_next_start(folder: Path) -> None:
