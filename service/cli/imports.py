@@ -6,9 +6,12 @@ that is. Exit status 1: something was refused, and all else is there.
 """
 
 import asyncio
+import fcntl
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -74,10 +77,11 @@ def embeddings(
         served = _space_of(settings)
         read = read_embeddings(path, space=served, said=space, normalize=normalize)
         outcome.refused += [asdict(refusal) for refusal in read.refused]
-        try:
-            _enroll_people(settings, served, read, outcome)
-        finally:  # who was enrolled before it was broken off is there
-            _note(settings, "embeddings", outcome)
+        with _alone_in(settings.data):
+            try:
+                _enroll_people(settings, served, read, outcome)
+            finally:  # who was enrolled before it was broken off is there
+                _note(settings, "embeddings", outcome)
     _end_with(outcome, as_json=as_json)
 
 
@@ -107,11 +111,28 @@ def compreface(
             networks = ", ".join(sorted(found.calculators))
             outcome.notes.append(f"its embeddings, of {networks}, are of other spaces: not taken")
         fields = {"gallery": gallery, "face": face, "quality": quality}
-        try:
-            asyncio.run(_enroll_subjects(settings, found, subjects, fields, outcome))
-        finally:
-            _note(settings, "compreface", outcome)
+        with _alone_in(settings.data):
+            try:
+                asyncio.run(_enroll_subjects(settings, found, subjects, fields, outcome))
+            finally:
+                _note(settings, "compreface", outcome)
     _end_with(outcome, as_json=as_json)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other import enrols in the data folder meanwhile: of two of the same file each would look
+    whom it has to enrol before the other has. Raises Unable."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unable(f"another import into {folder} is under way: wait for its end") from error
+        yield
+    finally:
+        os.close(held)
 
 
 def _note(settings: Settings, kind: str, outcome: Outcome) -> None:

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from service.api import schemas
 from service.errors import ImportRefused
 from service.gallery import open_gallery
+from service.gallery.contract import Galleries, PersonRecord
 from service.guard.audit import Audit, read_entries
 from service.imports.compreface import read_dump, services_of
 from service.imports.embeddings import Person, Read, read_embeddings
@@ -319,6 +320,38 @@ def test_an_import_that_was_broken_off_goes_on_where_it_was(
     rest = json.loads(mien("import", "embeddings", path, "--space", SPACE, "--json").stdout)
     assert [entry["before"] for entry in rest["enrolled"]] == [True, True, False]
     assert len(persons_in(settings)) == 3
+
+
+def test_of_two_imports_at_once_the_later_is_refused_and_nobody_is_enrolled_twice(
+    mien: Mien, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.cli import imports
+
+    path = npz(tmp_path / "p.npz", embeddings=units(2), person_ids=np.array(["ada", "ben"]))
+    command = ("import", "embeddings", path, "--space", SPACE)
+    look, later = imports.enroll_person, []
+
+    def enroll_while_another_comes(store: Galleries, *given: Any, **named: Any) -> bool:
+        monkeypatch.setattr(imports, "enroll_person", look)
+        seen = store.get_person
+
+        def seen_before_the_other(gallery: str, person_id: str) -> PersonRecord:
+            try:
+                return seen(gallery, person_id)
+            finally:
+                later.append(mien(*command))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "get_person", seen_before_the_other)
+            return look(store, *given, **named)
+
+    monkeypatch.setattr(imports, "enroll_person", enroll_while_another_comes)
+    assert mien(*command).exit_code == 0
+    assert persons_in(settings) == {"ada": (None, 1), "ben": (None, 1)}
+    [refused] = later
+    assert refused.exit_code == 2
+    assert "another import" in refused.stderr
+    assert mien(*command).exit_code == 0  # once it is over
 
 
 def test_an_import_of_another_space_is_a_line_on_stderr_and_status_2(
