@@ -56,13 +56,13 @@ class GalleryChange(Fields):
     retention that is null keeps everybody until they are erased."""
 
     calibration: str | None = Field(None, pattern=_NAME, description=_CALIBRATION)
-    metadata: dict[str, Any] | None = Field(
-        None, description="a JSON object of at most 16384 bytes"
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description="a JSON object of at most 16384 bytes"
     )
     retention_days: int | None = Field(
         None, ge=1, le=LONGEST_RETENTION_DAYS, description=_RETENTION
     )
-    requires_consent: bool | None = Field(None, description=_REQUIRES)
+    requires_consent: bool = Field(default_factory=bool, description=_REQUIRES)
 
 
 class PageFields(Fields):
@@ -192,7 +192,7 @@ def _change(engine: Engine, gallery: str, fields: GalleryChange) -> GalleryRecor
     return engine.galleries.update_gallery(
         gallery,
         calibration=fields.calibration if "calibration" in given else KEEP,
-        metadata=KEEP if fields.metadata is None else fields.metadata,
+        metadata=fields.metadata if "metadata" in given else KEEP,
         retention_days=fields.retention_days if "retention_days" in given else KEEP,
-        requires_consent=KEEP if fields.requires_consent is None else fields.requires_consent,
+        requires_consent=fields.requires_consent if "requires_consent" in given else KEEP,
     )

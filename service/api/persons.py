@@ -17,7 +17,7 @@ from service.api.paths import FaceId, GalleryName, PersonId
 from service.api.privacy import CONSENT, ConsentFields, erase
 from service.api.uploads import Form, read_call
 from service.api.visit import note
-from service.errors import FieldInvalid
+from service.errors import FieldInvalid, FieldMissing
 from service.gallery.contract import KEEP
 
 router = APIRouter(prefix="/galleries/{gallery}/persons", tags=["persons"])
@@ -39,7 +39,7 @@ class PersonChange(Fields):
     """What of a person is replaced; a name or consent that is null is taken away."""
 
     name: str | None = Field(None, min_length=1, max_length=128)
-    metadata: dict[str, Any] | None = Field(None, description=_METADATA)
+    metadata: dict[str, Any] = Field(default_factory=dict, description=_METADATA)
     consent: ConsentFields | None = Field(None, description=CONSENT)
 
 
@@ -111,12 +111,14 @@ async def change_person(request: Request, gallery: GalleryName, person_id: Perso
     """
     galleries = engine_of(request).galleries
     fields = (await read_call(request, CHANGE, service_of(request).limits)).fields
+    if not fields.model_fields_set:  # it would count as a change, and lengthen retention
+        raise FieldMissing("name, metadata or consent")
     changed = await asyncio.to_thread(
         galleries.update_person,
         gallery,
         person_id,
         name=fields.name if "name" in fields.model_fields_set else KEEP,
-        metadata=KEEP if fields.metadata is None else fields.metadata,
+        metadata=fields.metadata if "metadata" in fields.model_fields_set else KEEP,
         consent=fields.consent if "consent" in fields.model_fields_set else KEEP,
     )
     return await json_response(person_of(changed))

@@ -50,6 +50,20 @@ def test_deleting_the_default_gallery_empties_it(client: TestClient) -> None:
 def test_a_gallery_s_name_must_be_fit_for_a_url(client: TestClient, name: Any) -> None:
     answer = client.post("/galleries", json={"name": name})
     assert (slug(answer), problem(answer)["field"]) == ("field-invalid", "name")
+    assert problem(answer)["limit"].startswith("1 to 128 of A-Z a-z 0-9")
+
+
+def test_a_change_that_changes_nothing_is_refused(client: TestClient) -> None:
+    """A person's would lengthen their retention, and a null that is kept would seem to be done."""
+    client.post("/galleries/default/persons", json={"id": "ada", "metadata": {"a": 1}})
+    for path in ("/galleries/default", "/galleries/default/persons/ada"):
+        assert slug(client.patch(path, json={})) == "field-missing"
+        assert slug(client.patch(path, json={"metadata": None})) == "field-invalid"
+    assert slug(client.patch("/galleries/default", json={"requires_consent": None})) == (
+        "field-invalid"
+    )
+    kept = client.get("/galleries/default/persons/ada").json()
+    assert (kept["metadata"], kept["updated"]) == ({"a": 1}, kept["created"])
 
 
 def test_only_json_makes_a_resource_and_only_known_fields(client: TestClient) -> None:
@@ -177,4 +191,6 @@ def test_an_unknown_field_in_any_query_is_refused(client: TestClient) -> None:
         ("GET", "/galleries/default/persons/x/faces/y"),
         ("DELETE", "/galleries/default/persons/x/faces/y"),
     ):
-        assert slug(client.request(method, f"{path}?nonsense=1")) == "field-unknown"
+        answer = client.request(method, f"{path}?nonsense=1")
+        assert slug(answer) == "field-unknown"
+        assert problem(answer)["detail"].endswith("known are none")
