@@ -64,6 +64,7 @@ MienError
 └── SettingsError                 a setting that cannot be used; stops the start
 """
 
+import json
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -85,7 +86,7 @@ class MienError(Exception):
 
 
 def _in_words(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else value
 
 
 @dataclass(eq=False)
@@ -222,10 +223,15 @@ class FieldUnknown(RequestError):
 @dataclass(eq=False)
 class FieldInvalid(RequestError):
     slug = "field-invalid"
-    text = "{field} is {value!r}; it must be {limit}"
+    text = "{field} is {value}; it must be {limit}"
     field: str
     value: Any
     limit: str
+
+    def __str__(self) -> str:
+        value = self.value  # of JSON: its null, true and false have no quotation marks
+        told = json.dumps(value) if isinstance(value, bool | None) else repr(value)
+        return self.text.format(field=self.field, value=told, limit=self.limit)
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.paths import keep_slashes
+from service.api.paths import keep_slashes, with_slashes
 from service.api.problems import (
     INTERNAL,
     METHOD_UNKNOWN,
@@ -110,9 +110,10 @@ async def _domain_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = {404: PATH_UNKNOWN, 405: METHOD_UNKNOWN}.get(error.status_code, REQUEST_REFUSED)
+    path = with_slashes(request.scope["path"][:200])
     detail = {
-        404: f"there is nothing at {request.url.path[:200]}",
-        405: f"{request.method} is not for {request.url.path[:200]}",
+        404: f"there is nothing at {path}",
+        405: f"{request.method} is not for {path}",
     }.get(error.status_code, str(error.detail))
     return kind_response(kind, detail, request, error.headers)
 

@@ -6,6 +6,7 @@ that is a list may be given several times, and as text with commas, in every for
 """
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.api.problems import shown
+from service.calibration.kept import NAME_LIMIT
 from service.errors import BodyBroken, FieldInvalid, FieldMissing, FieldUnknown
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
@@ -55,7 +57,7 @@ def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str]
     for name, value in given:
         require_known(model, name, others)
         if limit := _flaw(value):
-            raise FieldInvalid(name, _brief(value), limit)
+            raise FieldInvalid(name, brief(value), limit)
         if is_list(model, name):
             values[name] = _extended(name, values.get(name, []), value)
             continue
@@ -70,7 +72,7 @@ def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str]
         if first["type"] == "missing":
             raise FieldMissing(name) from wrong
         value = first["input"] if is_list(model, name) else values[name]
-        raise FieldInvalid(name, _brief(value), limit_of(model, name)) from wrong
+        raise FieldInvalid(name, brief(value), limit_of(model, name)) from wrong
 
 
 def require_known(model: type[Fields], name: str, others: Sequence[str] = ()) -> None:
@@ -109,8 +111,8 @@ def from_text(model: type[Fields], name: str, text: str) -> Given:
     kind = properties_of(model).get(name, {}).get("type")
     if kind == "integer" and _INTEGER.fullmatch(text):
         return name, int(text)
-    if kind == "number" and _NUMBER.fullmatch(text):
-        return name, float(text)
+    if kind == "number" and _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
+        return name, number
     if kind == "boolean" and text in _TRUTHS:
         return name, _TRUTHS[text]
     if kind == "object":
@@ -158,6 +160,10 @@ def parse_json(text: bytes) -> Any:
 def limit_of(model: type[Fields], name: str) -> str:
     """What a field must be, in words: `an integer from 1 to 100`."""
     entry = properties_of(model)[name]
+    if "pattern" in entry:  # the one that there is: of a gallery, and of a calibration
+        return NAME_LIMIT
+    if "maxLength" in entry:
+        return f"text of {entry['minLength']} to {entry['maxLength']} characters"
     if "enum" in entry:
         return f"one of {', '.join(entry['enum'])}"
     if entry["type"] == "array":
@@ -195,6 +201,13 @@ def _object(name: str, text: str) -> Any:
         raise FieldInvalid(name, shown(text), f"a JSON object; {error.reason}") from error
 
 
+def brief(value: Any) -> Any:
+    """The value as an error may name it; of a list or an object only that it is one."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
+    return shown(value)
+
+
 def _flaw(value: Any) -> str | None:
     """What a value must be for others to walk it and write it without fear, where it is not so."""
     left, seen = [(value, 0)], 0
@@ -217,13 +230,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _brief(value: Any) -> Any:
-    """The value as an error may name it; of a list or an object only that it is one."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
-    return shown(value)
 
 
 def _no_constant(name: str) -> Any:

@@ -31,6 +31,7 @@ from service.api.fields import (
     F,
     Given,
     NoFields,
+    brief,
     from_text,
     parse_json,
     query_of,
@@ -132,15 +133,15 @@ def _texts(form: Form[Any], limits: Limits, images: dict[str, Any]) -> list[str]
     if form.several and "images" in images:
         [texts] = images.values()
         if not isinstance(texts, list):
-            raise FieldInvalid("images", shown(texts), "a list of base64 texts")
+            raise FieldInvalid("images", brief(texts), "a list of base64 texts")
         _require_count(len(texts), limits)
+        named = [("images", text) for text in texts]
     else:
-        texts = _in_order(form, images)
-    for text in texts:
+        named = list(zip(form.images, _in_order(form, images), strict=True))
+    for name, text in named:
         if not isinstance(text, str):
-            limit = "base64 text or a data URI"
-            raise FieldInvalid(form.json_images[-1], f"a {type(text).__name__}", limit)
-    return list(texts)
+            raise FieldInvalid(name, brief(text), "base64 text or a data URI")
+    return [text for _, text in named]
 
 
 async def _from_parts(

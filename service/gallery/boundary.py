@@ -115,18 +115,17 @@ def consent(value: Mapping[str, Any], now: float) -> Consent:
         raise FieldInvalid("consent", f"with {shown(unknown[0])}", "basis, time and reference")
     basis, reference = value.get("basis"), value.get("reference")
     if basis not in BASES:
-        given = shown(basis) if isinstance(basis, str) else type(basis).__name__
-        raise FieldInvalid("consent.basis", given, f"one of {', '.join(BASES)}")
+        raise FieldInvalid("consent.basis", _told(basis), f"one of {', '.join(BASES)}")
     if reference is not None:
         if not isinstance(reference, str):
-            raise FieldInvalid("consent.reference", type(reference).__name__, "text")
+            raise FieldInvalid("consent.reference", _told(reference), "text")
         _text("consent.reference", reference, LONGEST_REFERENCE)
     return Consent(basis, _consent_time(value.get("time"), now), reference)
 
 
 def _consent_time(value: Any, now: float) -> datetime:
     limit = "a time of RFC 3339 with its offset, as 2026-07-31T09:30:00Z, and not in the future"
-    given = shown(value) if isinstance(value, str) else type(value).__name__
+    given = _told(value)
     if not isinstance(value, str) or _TIME.fullmatch(value) is None:
         raise FieldInvalid("consent.time", given, limit)
     try:
@@ -180,7 +179,7 @@ def cursor_number(kind: str, value: str | None) -> int:
         or int(match[2]) >= 2**63
         or cursor(*_parts(match)) != value
     ):
-        raise FieldInvalid("cursor", shown(value), "the next_cursor of an earlier page")
+        raise FieldInvalid("cursor", shown(value), "`next` of an earlier page")
     return int(match[2])
 
 
@@ -205,6 +204,13 @@ def queries(embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
 def shown(value: str) -> str:
     """The value as an answer may show it: encodable, and not longer than needed to know it."""
     return value[:200].encode("utf-8", "replace").decode()
+
+
+def _told(value: Any) -> Any:
+    """A value of JSON as an error may name it; of a list or an object only that it is one."""
+    if isinstance(value, list | Mapping):
+        return "a list" if isinstance(value, list) else "an object"
+    return shown(value) if isinstance(value, str) else value
 
 
 def _parts(match: re.Match[str]) -> tuple[str, int]:

@@ -66,6 +66,9 @@ def test_a_consent_comes_with_the_enrolment_in_every_form(client: TestClient, fo
     refused = send(client, "/enroll", form, [drawn_photo(1)], wrong)
     assert (slug(refused), problem(refused)["field"]) == ("field-invalid", "consent.basis")
     assert "explicit-consent" in problem(refused)["limit"]
+    without = {**TOLD, "consent": {"time": CONSENT["time"]}}
+    told = problem(send(client, "/enroll", form, [drawn_photo(1)], without))["detail"]
+    assert told.startswith("consent.basis is null; it must be one of consent, ")
 
 
 def test_a_consent_is_given_changed_and_taken_away_with_a_person(client: TestClient) -> None:

@@ -89,6 +89,8 @@ def test_a_value_is_shown_as_plain_short_json(value: Any, expected: Any) -> None
 
 def test_an_unknown_path_and_a_wrong_method_are_problems(client: TestClient) -> None:
     assert slug(client.get("/no/such/path")) == "path-unknown"
+    slashed = client.get("/console/..%2Fapp.py")
+    assert problem(slashed)["detail"] == "there is nothing at /console/../app.py"
     assert slug(client.get("/detect/")) == "path-unknown"
     wrong = client.delete("/identify")
     assert slug(wrong) == "method-not-allowed"

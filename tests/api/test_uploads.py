@@ -92,7 +92,8 @@ VALIDATED: list[tuple[str, str, Any, str, Any]] = [
     ("/enroll", "quality", "best", "field-invalid", "one of off, standard, strict"),
     ("/enroll", "metadata", [1], "field-invalid", "a JSON object"),
     ("/enroll", "metadata", {"a": "x" * 17_000}, "field-invalid", None),
-    ("/enroll", "person_id", "x" * 129, "field-invalid", None),
+    ("/enroll", "person_id", "x" * 129, "field-invalid", "text of 1 to 128 characters"),
+    ("/enroll", "name", "", "field-invalid", "text of 1 to 128 characters"),
     ("/enroll", "name", "a\x00b", "field-invalid", None),
     ("/enroll", "name", " ada ", "field-invalid", None),
 ]
@@ -132,6 +133,32 @@ def test_json_keeps_its_types(client: TestClient) -> None:
         answer = client.post("/identify", json={"image": CODED, "top_k": value})
         assert slug(answer) == "field-invalid"
     assert client.post("/identify", json={"image": CODED, "threshold": None}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(None, None), (7, 7), (True, True), ([], "an empty list"), ({}, "an object")],
+)
+def test_an_image_that_is_no_text_is_refused_by_the_name_it_came_in(
+    client: TestClient, value: Any, told: Any
+) -> None:
+    limit = "base64 text or a data URI"
+    for path, name, given in (
+        ("/detect", "image", {"image": value}),
+        ("/detect", "images", {"images": [CODED, value]}),
+        ("/verify", "image_b", {"image_a": CODED, "image_b": value}),
+    ):
+        body = problem(client.post(path, json=given))
+        assert (body["field"], body["value"], body["limit"]) == (name, told, limit)
+
+
+def test_a_refused_value_is_told_as_it_was_sent(client: TestClient) -> None:
+    too_large = client.post("/identify", files={"image": PHOTO}, data={"threshold": "1e309"})
+    assert problem(too_large)["value"] == "1e309"
+    null = client.post("/identify", json={"image": CODED, "top_k": None})
+    assert problem(null)["detail"] == "top_k is null; it must be an integer from 1 to 1000"
+    truth = client.post("/identify", json={"image": CODED, "gallery": True})
+    assert problem(truth)["detail"] == "gallery is true; it must be text"
 
 
 def test_two_ways_to_say_one_thing_are_refused(client: TestClient) -> None:
