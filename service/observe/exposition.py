@@ -74,7 +74,7 @@ class Exposition:
             registry.register(REGISTRY)
             registry.register(ProcessCollector(registry=None))
         else:
-            multiprocess.MultiProcessCollector(registry, str(self.folder))  # type: ignore[no-untyped-call]
+            registry.register(_Made(partial(_counted, self.folder)))
             registry.register(_Made(partial(_processes, alive)))
         registry.register(_Made(partial(_threads, alive)))
         registry.register(_Made(partial(_standing, house, self.build, self.gpus)))
@@ -210,6 +210,23 @@ def _stat(pid: int, place: int) -> int | None:
     except OSError:
         return None
     return int(stat.rpartition(")")[2].split()[place])
+
+
+def _counted(folder: Path) -> Iterable[Metric]:
+    """What the worker processes counted, added up.
+
+    A file is empty while its process is making it, and for ever where that was killed then;
+    prometheus_client cannot read such a one.
+    """
+    files = [str(file) for file in folder.glob("*.db") if _has_content(file)]
+    return multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _has_content(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # of a process that is dead, and taken out meanwhile
+        return False
 
 
 def _processes(pids: Iterable[int]) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pynvml
 import pytest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from service.observe import metrics
 from service.observe.exposition import (
@@ -284,3 +285,13 @@ def test_what_a_dead_worker_said_of_the_moment_is_forgotten_and_its_counts_stay(
         (tmp_path / name).touch()
     assert _living(tmp_path) == {os.getpid()}
     assert [path.name for path in tmp_path.iterdir()] == [f"counter_{gone.pid}.db"]
+
+
+def test_a_file_that_a_worker_is_making_at_this_moment_hides_no_counts(tmp_path: Path) -> None:
+    """prometheus_client opens it, and gives it its size a moment later."""
+    file = MmapedDict(str(tmp_path / f"counter_{os.getpid()}.db"))
+    file.write_value(mmap_key("mien_refused", "mien_refused_total", [], [], "Refused."), 3.0, 0.0)
+    file.close()
+    (tmp_path / f"histogram_{os.getpid()}.db").touch()
+    told = shown(exposition=Exposition({}, tmp_path, no_gpus))
+    assert told("mien_refused_total") == 3
