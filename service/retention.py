@@ -44,9 +44,15 @@ def sweep(
     """What was done: everybody who is kept no longer is erased, unless the clock leapt.
 
     least_pause_s: nothing is done when another process swept since. trust_clock: somebody has
-    looked at the clock. stopped: asked before each person. Raises AuditUnavailable before anybody
-    is erased who could have no receipt, Storage*.
+    looked at the clock. stopped: asked before each person. Nobody is erased whom the log does not
+    name: it says that it begins, and then has the receipt, unless it fails or the process dies just
+    in between. Raises AuditUnavailable, Storage*.
     """
+
+    def begins(gallery: str, person_id: str | None) -> None:
+        who = {"gallery": gallery, "person_id": person_id}
+        receipts.audit.record(_ITSELF, EXPIRED, phase="begun", **who)
+
     held_s = galleries.note_clock(least_pause_s=least_pause_s)
     due = 0 if held_s is None else galleries.count_expired()
     if held_s is None or due == 0:
@@ -56,7 +62,7 @@ def sweep(
         return Swept(due, held_s)
     swept = Swept(due, 0.0)
     receipts.audit.record(_ITSELF, SWEEP, due=due)
-    while not stopped() and (erasure := galleries.erase_expired()) is not None:
+    while not stopped() and (erasure := galleries.erase_expired(begins)) is not None:
         told = receipts.draft(**vars(erasure))
         swept.receipts.append(receipts.record(_ITSELF, EXPIRED, told))
     log.info("retention swept", erased=len(swept.receipts))

@@ -47,6 +47,7 @@ BASES: Final = (
 )
 
 Item = TypeVar("Item")
+Begins = Callable[[str, str | None], None]  # told a gallery, and a person who is about to go
 
 
 class Keep(Enum):
@@ -284,8 +285,11 @@ class Galleries(Protocol):
     def count_expired(self) -> int:
         """How many persons their galleries keep no longer."""
 
-    def erase_expired(self) -> Erasure | None:
-        """Erases somebody whom their gallery keeps no longer; None when there is nobody."""
+    def erase_expired(self, begins: Begins = lambda gallery, person_id: None) -> Erasure | None:
+        """Erases somebody whom their gallery keeps no longer; None when there is nobody.
+
+        begins: told whom, before it is done; whom it raises for is not erased.
+        """
 
     def note_clock(self, *, least_pause_s: float = 0.0) -> float | None:
         """Notes the clock for retention; for how many seconds it is not to be trusted, 0 if it is.

@@ -31,6 +31,7 @@ from service.gallery.contract import (
     DEFAULT_GALLERY,
     KEEP,
     LARGEST_PAGE,
+    Begins,
     Candidate,
     Enrolment,
     Erasure,
@@ -270,13 +271,14 @@ class Store:
         with self._file.read() as db:
             return keeping.count_expired(db, self._now())
 
-    def erase_expired(self) -> Erasure | None:
+    def erase_expired(self, begins: Begins = lambda gallery, person_id: None) -> Erasure | None:
         with self._file.write() as db:
             found = keeping.find_expired(db, self._now())
             if found is None:
                 return None
             number, home = found
             person_id = people.id_if_it_opens(db, self._vault.keys_of, number)
+            begins(home.name, person_id)
             faces = deleting.delete_person(db, home.number, number)
         return self._eraser.person(home, person_id, faces)
 

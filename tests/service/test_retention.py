@@ -88,8 +88,10 @@ def test_who_was_not_enrolled_or_changed_for_so_long_is_erased_with_a_receipt(
     raw = raw_files(house.folder)
     assert not is_in(ada, raw)
     assert b"ada-of-the-files" not in raw
-    begun, erased = read_entries(house.receipts.audit.path)
-    assert (begun.action, begun.what) == (SWEEP, {"due": 1})
+    due, begun, erased = read_entries(house.receipts.audit.path)
+    assert (due.action, due.what) == (SWEEP, {"due": 1})
+    who = {"gallery": "default", "person_id": "ada-of-the-files"}
+    assert (begun.action, begun.what) == (EXPIRED, {"phase": "begun", **who})
     assert (erased.action, erased.actor, erased.sequence) == (EXPIRED, "mien", receipt["audit"])
     assert house.receipts.find("default", receipt["receipt"]) == receipt
     assert verify(house.receipts.audit.path).flaw is None
@@ -168,6 +170,32 @@ def test_somebody_who_could_have_no_receipt_is_not_erased(
     assert house.people() == []
 
 
+@pytest.mark.parametrize(("written", "left"), [(3, ["bob"]), (2, ["bob"]), (1, ["ada", "bob"])])
+def test_nobody_is_erased_whom_the_log_does_not_name_though_it_fails_in_the_middle(
+    house: House, monkeypatch: pytest.MonkeyPatch, written: int, left: list[str]
+) -> None:
+    """written: entries until it fails: how many are due, that it begins with ada, her receipt."""
+    for person_id, embedding in zip(("ada", "bob"), units(2, 11), strict=True):
+        enroll(house.store, person_id, embedding)
+    house.live(9)
+    record, calls = Audit.record, iter(range(written))
+
+    def fails(audit: Audit, *given: Any, **what: Any) -> Any:
+        if next(calls, None) is None:
+            raise AuditUnavailable("No space left on device")
+        return record(audit, *given, **what)
+
+    with monkeypatch.context() as full:
+        full.setattr(Audit, "record", fails)
+        with pytest.raises(AuditUnavailable):
+            house.live(2)
+    assert house.people() == left
+    named = [entry.what.get("person_id") for entry in read_entries(house.receipts.audit.path)]
+    assert named == [None, "ada", "ada"][:written]
+    house.live(1)
+    assert house.people() == []
+
+
 def test_an_erasure_that_is_not_complete_says_so_in_its_receipt(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,8 +242,8 @@ def test_a_service_sweeps_at_its_start_and_stops_when_it_is_told(house: House) -
     house.now += 0.9 * DAY
     gone, erase = threading.Event(), house.store.erase_expired
 
-    def erase_and_tell() -> Any:
-        erasure = erase()
+    def erase_and_tell(*begins: Any) -> Any:
+        erasure = erase(*begins)
         if erasure is None:
             gone.set()
         return erasure
