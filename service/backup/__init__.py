@@ -23,6 +23,7 @@ MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 CALIBRATIONS: Final = "calibrations"
 KEYS: Final = "keys.json"
+KEYS_LOCK: Final = "keys.lock"  # empty
 AUDIT: Final = "audit.jsonl"
 NOBODYS: Final = "lost+found"  # a disk's own
 # The files that a backup may have, by their paths in it.

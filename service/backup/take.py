@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from service.backup import AUDIT, CALIBRATIONS, FILE, FORMAT, KEYS, MANIFEST, NOBODYS
+from service.backup import AUDIT, CALIBRATIONS, FILE, FORMAT, KEYS, KEYS_LOCK, MANIFEST, NOBODYS
 from service.backup.files import CHUNK_BYTES, digest_of, folder_beside, new_file, sync_entries
 from service.errors import BackupRefused, StorageFull
 from service.gallery import DATA_KEYS_FILE_NAME, FILE_NAME
@@ -100,7 +100,7 @@ def _plain_files(data: Path) -> Iterator[str]:
 
 def _left_out(data: Path, names: Collection[str]) -> Iterator[str]:
     """What lies in the data folder and not in the backup, but for what is made anew by itself."""
-    known = {CALIBRATIONS, NOBODYS, *names}
+    known = {CALIBRATIONS, KEYS_LOCK, NOBODYS, *names}
     beside = (f"{FILE_NAME}-", f"{DATA_KEYS_FILE_NAME}-")
     for path in sorted(data.iterdir()):
         if path.name not in known and not path.name.startswith(beside):

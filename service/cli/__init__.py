@@ -161,7 +161,11 @@ def verify(
     async def ask(place: Place) -> Any:
         async with open_service(place) as client:
             images = [("image_a", bytes_of(a)), ("image_b", bytes_of(b))]
-            return answer_of(await post(client, "/verify", fields, images))
+            try:
+                return answer_of(await post(client, "/verify", fields, images))
+            except Refused as error:
+                file = {"image_a": a, "image_b": b}.get(error.problem.get("image", ""))
+                raise error if file is None else Unable(f"{shown(file)}: {error}") from error
 
     with plain_errors():
         place: Place = _place(url, data)

@@ -36,9 +36,9 @@ class Outcome:
 
 def photographs_of(folder: Path, skipped: list[dict[str, Any]]) -> Iterator[tuple[str, Path]]:
     """(person, file) for each photograph in a person's folder or below; notes what is skipped."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
         inside = path.relative_to(folder)
-        reason = _unfit(inside)
+        reason = _unfit(inside) if path.is_file() else "no file, or a link to none"
         if reason is None:
             yield unicodedata.normalize("NFC", inside.parts[0]), path
         else:

@@ -177,6 +177,10 @@ def _local(data: Path | None) -> Settings:
 
 
 def _path(gallery: str, person_id: str) -> str:
+    """The person's path. Raises Unable for what a path loses: another would be asked for."""
+    for text in (gallery, person_id):
+        if text in ("", ".", ".."):
+            raise Unable(f"{text!r} is the name of no gallery and the id of no person")
     return f"/galleries/{quote(gallery, safe='')}/persons/{quote(person_id, safe='')}"
 
 
@@ -188,7 +192,7 @@ def _print_swept(swept: "Swept") -> None:
     if swept.held_s:
         typer.echo(
             f"{swept.due} persons are due, and nobody is erased for {swept.held_s / 3600:.1f} hours"
-            " yet: the clock leapt. Look at it, and say --trust-clock"
+            " yet: the clock leapt, or was not noted before. Look at it, and say --trust-clock"
         )
         return
     print_table(

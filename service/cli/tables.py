@@ -42,12 +42,13 @@ def print_outcome(outcome: Outcome) -> None:
 def print_identities(found: Sequence[dict[str, Any]]) -> None:
     """Who is in each photograph."""
     answers = [entry for entry in found if entry["answer"]]
+    if not answers:
+        return
     print_table(
         ("photograph", "face", "decision", "most like", "similarity", "then"),
         [row for entry in answers for row in _identity_rows(entry)],
     )
-    if answers:
-        print_threshold(answers[0]["answer"]["threshold"])
+    print_threshold(answers[0]["answer"]["threshold"])
 
 
 def _identity_rows(entry: dict[str, Any]) -> Iterator[list[Any]]:

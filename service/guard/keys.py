@@ -33,9 +33,11 @@ PREFIX: Final = "mien_"
 SCOPES: Final = ("recognise", "enrol", "embed", "expression", "administer", "observe")
 FROM_FILE: Final = "key-file"
 NAME_LIMIT: Final = "1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
+GALLERY_LIMIT: Final = "1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
 MOST_GALLERIES: Final = 100
 SHORTEST_SECRET: Final = 32
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_GALLERY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SECRET: Final = re.compile(rf"[!-~]{{{SHORTEST_SECRET},512}}")
 _TAKEN: Final = (FROM_FILE, "mien", "nobody", "anyone")  # actors of the audit log
 _RANDOM_BYTES: Final = 32
@@ -184,7 +186,8 @@ class KeyRing:
     def _changing(self) -> Iterator[dict[str, Key]]:
         """The keys by their names, written back when the block ends well."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("wb") as lock:
+        lock_file = os.open(self._path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(lock_file, "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             keys = {key.name: key for key in _read(self._path)}
             yield keys
@@ -219,6 +222,8 @@ def _require(name: str, scopes: Sequence[str], galleries: Sequence[str] | None) 
         raise ValueError(f"a key is for 1 to {MOST_GALLERIES} galleries, not {len(galleries)}")
     if "observe" in scopes:
         raise ValueError("observe is of the whole service: it cannot be for single galleries")
+    if odd := [gallery for gallery in galleries if _GALLERY.fullmatch(gallery) is None]:
+        raise ValueError(f"a gallery's name is {GALLERY_LIMIT}, not {odd[0][:200]!r}")
 
 
 def _held(keys: dict[str, Key], name: str) -> Key:

@@ -220,10 +220,9 @@ def _npz_rows(file: Path, space: str, said: str | None) -> Iterator[_Row]:
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a .npz by their names. Raises _UNREADABLE."""
-    loaded = np.load(file, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        raise ValueError("it is one array, and no archive of several")
-    with loaded as archive:
+    if not zipfile.is_zipfile(file):  # NumPy would advise to unpickle it
+        raise ValueError("it is no archive of arrays, or was cut off")
+    with np.load(file, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise ValueError(f"its {odd[0]} is no array")

@@ -96,6 +96,7 @@ def test_a_backup_leaves_the_data_folder_as_it_is_and_says_what_it_left_out(
     gallery: Galleries, data: Path, tmp_path: Path
 ) -> None:
     written(data / "notes.txt", "mine")
+    written(data / "keys.lock", "")
     before = {path.name: path.stat().st_mtime_ns for path in data.iterdir()}
     assert take_backup(data, tmp_path / "backup").left_out == ("notes.txt",)
     after = {path.name: path.stat().st_mtime_ns for path in data.iterdir()}

@@ -102,6 +102,7 @@ def test_odd_files_are_left_alone_and_counted(mien: Mien, people: Path) -> None:
     written(people / "ada" / "._0.png", b"x")
     written(people / "ada" / "notes.txt", b"x")
     written(people / "loose.png", drawn_photo(5))
+    (people / "ada" / "gone.png").symlink_to(people / "nowhere.png")
     (people / "nobody").mkdir()
     (people / "ada" / "0.png").rename(people / "ada" / "0.PNG")
     (people / "ada" / "trip").mkdir()
@@ -113,6 +114,7 @@ def test_odd_files_are_left_alone_and_counted(mien: Mien, people: Path) -> None:
         ".DS_Store": "hidden",
         "ada/._0.png": "hidden",
         "ada/notes.txt": "not named as a photograph",
+        "ada/gone.png": "no file, or a link to none",
         "loose.png": "in no person's folder",
     }
     assert sorted(entry["file"] for entry in outcome["enrolled"]) == [
@@ -154,7 +156,7 @@ def test_names_of_any_script_are_one_person_however_they_are_composed(
         (("identify", "PEOPLE/ada/0.png", "--url", "nowhere"), "nowhere gives no answer"),
         (("models", "--url", "http://["), "http://[ gives no answer"),
         (("enroll", "PEOPLE", "--url", "http://a", "--data", "b"), "name one of them"),
-        (("verify", "PEOPLE/ada/0.png", "PEOPLE/empty"), "Empty image: the image has no bytes"),
+        (("verify", "PEOPLE/ada/0.png", "PEOPLE/empty"), "PEOPLE/empty: Empty image: the image"),
         (("verify", "PEOPLE/ada/0.png", "PEOPLE/ada/1.png", "--threshold", "2"), "Invalid field"),
     ],
 )
@@ -166,7 +168,7 @@ def test_what_cannot_be_done_is_a_line_on_stderr_and_status_2(
     assert done.exit_code == 2
     assert done.stdout == ""
     assert done.stderr.startswith("mien: ")
-    assert message in done.stderr
+    assert message.replace("PEOPLE", str(people)) in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -182,6 +184,8 @@ def test_one_bad_photograph_leaves_the_others_their_answer(
     first, second = json.loads(done.stdout)
     assert (first["answer"], first["problem"]["status"]) == (None, 422)
     assert second["answer"]["images"][0]["faces"][0]["candidates"][0]["person_id"] == "ada"
+    alone = mien("identify", broken)
+    assert (alone.exit_code, alone.stdout) == (2, "")
 
 
 def test_identify_counts_no_photograph_without_a_face_as_wrong(
@@ -341,6 +345,18 @@ def test_verify_tells_one_person_from_two(mien: Mien, people: Path, settings: Se
     assert same["decision"] == "match"
     assert other.stdout.startswith("no_match: similarity ")
     assert not settings.data.exists()  # it asks no gallery, and leaves none behind
+
+
+@pytest.mark.parametrize(
+    "words", [("erase", "."), ("export-person", ".."), ("erase", "ada", "--gallery", "..")]
+)
+def test_what_a_path_would_lose_is_not_asked_for(
+    mien: Mien, people: Path, words: tuple[str, ...]
+) -> None:
+    mien("enroll", people)
+    done = mien(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "is the name of no gallery and the id of no person" in done.stderr
 
 
 def test_models_are_listed_without_a_store(mien: Mien, settings: Settings) -> None:

@@ -44,9 +44,8 @@ def test_a_secret_has_256_random_bits_and_is_kept_as_a_hash_alone(
     secrets = {ring.create(f"key-{number}", ["embed"]) for number in range(5)}
     assert len(secrets) == 5
     assert all(secret.startswith("mien_") and len(secret) == 48 for secret in secrets)
-    file = tmp_path / "keys.json"
-    assert file.stat().st_mode & 0o777 == 0o600
     for path in tmp_path.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
         text = path.read_text(encoding="utf-8")
         assert not any(secret in text or secret[5:] in text for secret in secrets)
 
@@ -118,6 +117,7 @@ def test_a_revoked_key_holds_no_more_and_its_name_stays_used(ring: KeyRing, keys
         ({"galleries": []}, "1 to 100 galleries, not 0"),
         ({"galleries": [str(n) for n in range(101)]}, "not 101"),
         ({"galleries": ["a"], "scopes": ["observe"]}, "of the whole service"),
+        ({"galleries": ["staff", "a b"]}, "a gallery's name is 1 to 128 of .*, not 'a b'"),
         ({"rate": "often"}, "as 10/second"),
         ({"rate": ""}, "as 10/second"),
         ({"quota": ""}, "as 10/second"),
