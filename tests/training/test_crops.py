@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,7 +55,46 @@ def test_a_crop_that_does_not_fit_is_named_and_leaves_no_half_array(tmp_path, co
         packed.writestr("p0/1.png", png(np.zeros((12, 12, 3), np.uint8)))
     with pytest.raises(ValueError, match=complaint):
         read_crops(path, tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*.npy"))
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        (
+            "set.csv",
+            b"file,name\np0/0.png,p0\n",
+            r"set\.csv has no column path and no column person",
+        ),
+        ("set.csv", b"path,person\np9/9.png,p9\n", r"set\.zip has no p9/9\.png"),
+        ("set.csv", b"path,person\n", r"lists no crop"),
+        ("set.zip", b"PK and no more", r"set\.zip is no zip that can be read"),
+    ],
+)
+def test_a_set_that_is_not_whole_is_refused_by_name(tmp_path, file, content, complaint):
+    path = write_set(drawn_crops(people=1, each=2), tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        read_crops(path, tmp_path / "cache")
+
+
+def test_sets_of_one_name_do_not_share_what_was_decoded(tmp_path):
+    crops = drawn_crops()
+    other = replace(crops, pixels_NHWC=255 - crops.pixels_NHWC)
+    for where, each in (("a", crops), ("b", other)):
+        (tmp_path / where / "mine").mkdir(parents=True)
+        path = write_set(each, tmp_path / where / "mine")
+        read = read_crops(path, tmp_path / "cache")
+        np.testing.assert_array_equal(read.pixels_NHWC, each.pixels_NHWC)
+
+
+def test_a_damaged_crop_in_a_zip_is_named(tmp_path):
+    path = write_set(drawn_crops(people=1, each=1), tmp_path)
+    packed = bytearray(path.with_suffix(".zip").read_bytes())
+    packed[100] ^= 255  # within the image, whose checksum stands in the zip
+    path.with_suffix(".zip").write_bytes(packed)
+    with pytest.raises(ValueError, match=r"set\.zip: p0/0\.png is damaged"):
+        read_crops(path, tmp_path / "cache")
 
 
 def test_without_images_the_error_says_what_was_looked_for(tmp_path):
@@ -73,3 +113,8 @@ def test_joined_sets_keep_their_people_apart_and_strangers_unlabelled(tmp_path):
     assert joined.people == ["p0", "p1", "somebody else"]
     assert joined.labels_N.tolist() == [0, 1, 2, -1]
     assert len(joined) == 4
+
+
+def test_sets_of_crops_of_two_sizes_do_not_join():
+    with pytest.raises(ValueError, match=r"\(112, 112, 3\) and \(96, 96, 3\) do not join"):
+        join(drawn_crops(), drawn_crops(side=96))

@@ -8,18 +8,15 @@ under a minute, so it is done once and kept as one uint8 array. sets.py has the 
 import csv
 import hashlib
 import os
-import zipfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.pixels import Files, LazyPixels, Pixels
+from training.data.pixels import Files, LazyPixels, Pixels, decode
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,14 @@ def read_crops(csv_path: Path, cache: Path) -> Crops:
 
     cache: a folder for the decoded array; it is made anew when the csv or the images are newer.
     Raises FileNotFoundError where neither zip nor folder is there, ValueError (naming the file and
-    the path) for an image that is missing, broken or of another size than the first."""
+    the path) for a csv without the two columns, for a zip that is none and for an image that is
+    missing, broken or of another size than the first."""
     with csv_path.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
+        listed = csv.DictReader(lines)
+        absent = [name for name in ("path", "person") if name not in (listed.fieldnames or ())]
+        if absent:
+            raise ValueError(f"{csv_path} has no column {' and no column '.join(absent)}")
+        rows = list(listed)
     paths = [row["path"] for row in rows]
     people = sorted({row["person"] for row in rows if row["person"]})
     place = {person: i for i, person in enumerate(people)}
@@ -57,7 +59,7 @@ def read_crops(csv_path: Path, cache: Path) -> Crops:
     )
     if source is None:
         raise FileNotFoundError(f"{csv_path}: neither {csv_path.stem}.zip nor a folder beside it")
-    kept = cache / f"{csv_path.parent.name}-{csv_path.stem}.npy"
+    kept = _kept(cache, csv_path, f"{csv_path.parent.name}-{csv_path.stem}")
     newest = max(csv_path.stat().st_mtime, source.stat().st_mtime)
     return Crops(_decoded(csv_path, source, paths, kept, newest), paths, labels, people)
 
@@ -75,9 +77,8 @@ def read_folder(folder: Path, cache: Path) -> Crops:
     people = sorted({path.split("/")[0] for path in paths})
     place = {person: i for i, person in enumerate(people)}
     labels = np.array([place[path.split("/")[0]] for path in paths], np.int64)
-    where = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
     newest = max(os.stat(path).st_mtime for walked in os.walk(folder) for path in _found(walked))
-    kept = cache / f"{folder.name}-{where}.npy"
+    kept = _kept(cache, folder, folder.name)
     return Crops(_decoded(folder, folder, paths, kept, newest), paths, labels, people)
 
 
@@ -110,11 +111,11 @@ def join(*sets: Crops) -> Crops:
 
 def _joined(parts: list[Pixels]) -> Pixels:
     """One array of arrays; where one is decoded as it is indexed, so is the whole."""
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise ValueError(f"crops of {' and '.join(str(p.shape[1:]) for p in parts)} do not join")
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
     starts = np.cumsum([0, *map(len, parts)]).tolist()
-    if len({part.shape[1:] for part in parts}) > 1:
-        raise ValueError(f"crops of {' and '.join(str(p.shape[1:]) for p in parts)} do not join")
     return LazyPixels(_Joined(parts, starts).picture, starts[-1])
 
 
@@ -126,6 +127,12 @@ class _Joined:
     def picture(self, i: int) -> NDArray[np.uint8]:
         part = bisect_right(self.starts, i) - 1
         return self.parts[part][i - self.starts[part]]
+
+
+def _kept(cache: Path, source: Path, name: str) -> Path:
+    """Where a set's array is kept: sets of one name, of different places, have one each."""
+    where = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:8]
+    return cache / f"{name}-{where}.npy"
 
 
 def _decoded(
@@ -144,31 +151,22 @@ def _decoded(
 
 def _decode(source: Path, paths: list[str], kept: Path) -> None:
     """Writes the decoded array beside its name first, so that a broken run leaves no half of it."""
+    if not paths:
+        raise ValueError(f"{source}: the csv beside it lists no crop")
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}.part")
-    out: NDArray[np.uint8] | None = None
-    with _reader(source) as read:
-        for i, path in enumerate(paths):
-            bgr = cv2.imdecode(np.frombuffer(read(path), np.uint8), cv2.IMREAD_COLOR)
-            if bgr is None:
-                raise ValueError(f"{source}: {path} is not an image")
-            if out is None:
-                shape = (len(paths), *bgr.shape)
-                out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-            if bgr.shape != out.shape[1:]:
-                raise ValueError(f"{source}: {path} is {bgr.shape}, the first was {out.shape[1:]}")
-            out[i] = bgr[:, :, ::-1]
-    if out is None:
-        raise ValueError(f"{source}: the csv beside it lists no crop")
-    out.flush()
-    part.replace(kept)
-
-
-@contextmanager
-def _reader(source: Path) -> Iterator[Callable[[str], bytes]]:
-    """A function from a name to its bytes, in a zip or a folder."""
-    if source.suffix == ".zip":
-        with zipfile.ZipFile(source) as packed:
-            yield packed.read
-    else:
-        yield lambda name: (source / name).read_bytes()
+    files, first = Files(source), None
+    try:
+        with part.open("wb") as out:
+            for path in paths:
+                crop = decode(files.read(path), f"{source}: {path}")
+                if first is None:
+                    first = crop.shape
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *first)}
+                    np.lib.format.write_array_header_1_0(out, header)
+                if crop.shape != first:
+                    raise ValueError(f"{source}: {path} is {crop.shape}, the first was {first}")
+                out.write(crop)
+        part.replace(kept)
+    finally:
+        part.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ What reads from disk here may be used from threads, after a fork and in spawned 
 import operator
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -110,18 +111,23 @@ class Files:
         return sorted(p.relative_to(self.place).as_posix() for p in _files_below(self.place))
 
     def read(self, name: str) -> bytes:
-        """Raises ValueError for a file that is not there."""
+        """Raises ValueError for a file that is not there, and for a zip that is damaged."""
         try:
             if self.place.suffix == ".zip":
                 return self._zip().read(name)
             return (self.place / name).read_bytes()
         except (KeyError, FileNotFoundError):
             raise ValueError(f"{self.place} has no {name}") from None
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{self.place}: {name} is damaged: {error}") from error
 
     def _zip(self) -> zipfile.ZipFile:
         """The open zip; a process that was forked off opens it anew: the place in it is shared."""
         if self._packed is None or self._packed[0] != os.getpid():
-            self._packed = os.getpid(), zipfile.ZipFile(self.place)
+            try:
+                self._packed = os.getpid(), zipfile.ZipFile(self.place)
+            except zipfile.BadZipFile as error:
+                raise ValueError(f"{self.place} is no zip that can be read: {error}") from error
         return self._packed[1]
 
     def __getstate__(self) -> dict[str, Any]:
