@@ -1,6 +1,6 @@
 """MZTS becomes the artefact that sees attributes: one graph, manifest and card.
 
-    python -m export.attributes make runs/mzts-hybrid/network.safetensors \
+    python -m export.attributes make runs/mzts-hybrid/best.safetensors \
         training/weights/mzts.safetensors service/models/mzts
 
 The graph takes crops uint8 (n, 136, 112, 3) RGB in the wide alignment, of which it cuts the middle
@@ -83,8 +83,10 @@ def read_weights(path: Path) -> tuple[MZTS, Rounds, list[str]]:
     """The network that a run left as safetensors, the rounds that it went through, and its classes
     in the order of the logits: those that the last round names, or else CelebA's forty.
 
-    Raises ValueError where the file does not tell."""
+    Raises ValueError where the file does not tell, and for another network's."""
     rounds, tensors = rounds_of(path), load_file(path)
+    if "heads.0.1.bias" not in tensors:
+        raise ValueError(f"{path} holds no MZTS: {rounds[-1].get('name')} trained it")
     if "size" not in rounds[-1]:
         raise ValueError(f"{path} does not tell its size")
     known = {field.name for field in fields(Recipe)}

@@ -26,12 +26,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.folder import learnt, put_graph, put_manifest, read_facts, said_in
+from export.folder import (
+    learnt,
+    put_graph,
+    put_manifest,
+    read_facts,
+    said_in,
+    told_in_words,
+)
 from export.graph import PROOF_CROPS, Images, temperature_of
 from export.kept import Fitted, Rounds, fitted_of, halved, put
-from training.checkpoint import write
+from training.checkpoint import write_text
 from training.data.pixels import Pixels
 from training.evaluate.pictures import draw_classifier
+from training.verbs import counted
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ROOT / "docs"
@@ -46,7 +54,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "figures": {"type": Path, "help": "json, measured on the folder's model.onnx"},
     "--facts": {"type": Path, "help": "json: name, summary, licence, terms, data, limits, ..."},
     "--data": {"type": Path, "default": ROOT.parent / "shared" / "data", "help": "ferplus/, ..."},
-    "--threads": {"type": int, "default": 2, "help": "2, unless named"},
+    "--threads": {"type": counted, "default": 2, "help": "2, unless named"},
 }
 
 
@@ -145,7 +153,7 @@ def make(
     say(f"{measured}: measuring the graph, some minutes")
     graphs = task.evaluate([folder / "model.onnx"], data, threads=threads, say=say)
     text = json.dumps({**graphs[0], "graphs": graphs}, indent=1, allow_nan=False) + "\n"
-    write(measured, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(measured, text)
     say(f"{folder}: manifest, card and pictures")
     write_card(task, kept, folder, graphs[0], facts)
 
@@ -223,10 +231,8 @@ def commands(task: Task, description: str | None) -> None:
     )
     arguments = parser.parse_args()
     torch.set_num_threads(getattr(arguments, "threads", 2))
-    try:
+    with told_in_words(f"export.{task.name}"):
         arguments.call(arguments)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"python -m export.{task.name}: {error}") from error
 
 
 def _facts(path: Path | None) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """PAtt-Lite becomes the artefact that names expressions: one graph, manifest and card.
 
-    python -m export.expression make runs/patt-lite/network.safetensors \
+    python -m export.expression make runs/patt-lite/best.safetensors \
         training/weights/patt-lite.safetensors service/models/patt-lite
 
 The graph takes crops uint8 (n, S, S, 3) RGB, S the size that the network was built for, and gives
@@ -51,8 +51,10 @@ def read_weights(path: Path) -> tuple[PAttLite, Rounds, list[str]]:
     """The network that a run left as safetensors, the rounds that it went through, and its classes
     in the order of the logits: those that the last round names, or else FERPlus's eight.
 
-    Raises ValueError where the file does not tell."""
+    Raises ValueError where the file does not tell, and for another network's."""
     rounds, tensors = rounds_of(path), load_file(path)
+    if "classify.bias" not in tensors:
+        raise ValueError(f"{path} holds no PAtt-Lite: {rounds[-1].get('name')} trained it")
     known = {field.name for field in fields(Recipe)}
     recipe = Recipe(**{name: value for name, value in rounds[-1].items() if name in known})
     count = len(tensors["classify.bias"])

@@ -8,7 +8,8 @@ other. What is written is whole or not written at all.
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,13 @@ from export.graph import OPSET
 from service.errors import ArtefactError
 from service.inference.artefact import describe_graph, load_artefact
 from service.inference.session import open_session
-from training.checkpoint import write
+from training.checkpoint import write, write_text
 
 NEEDED_FACTS = ("name", "summary", "licence")
 
 
 def put_graph(folder: Path, graph: bytes) -> None:
     """model.onnx in the folder. Raises OSError where it cannot be written."""
-    folder.mkdir(parents=True, exist_ok=True)
     write(folder / "model.onnx", lambda part: part.write_bytes(graph))
 
 
@@ -47,7 +47,7 @@ def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, A
     texts = {"CARD.md": card(manifest), "manifest.json": json.dumps(manifest, indent=1) + "\n"}
     _accepted(folder, graph, texts["manifest.json"])
     for name, text in texts.items():
-        write(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+        write_text(folder / name, text)
 
 
 def said_in(path: Path) -> dict[str, Any]:
@@ -127,4 +127,14 @@ def two_steps(
         help="json: name, summary, licence, terms, data, limits, ...",
     )
     a = parser.parse_args()
-    a.call(a)
+    with told_in_words(module):
+        a.call(a)
+
+
+@contextmanager
+def told_in_words(module: str) -> Iterator[None]:
+    """What a command does: a ValueError or OSError of it is the user's to read."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"python -m {module}: {error}") from error

@@ -34,12 +34,12 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from export.card import PICTURE
-from export.folder import put_graph, put_manifest
+from export.folder import put_graph, put_manifest, told_in_words
 from export.graph import Images, prove_rows, runner
 from export.recognition import FIGURES, strangers
 from service.inference.artefact import load_artefact
 from service.inference.session import runtime_version
-from training.checkpoint import write
+from training.checkpoint import write_text
 from training.data.crops import Crops
 from training.data.sets import read_set
 from training.evaluate.figures import evaluate
@@ -269,15 +269,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--report", type=Path, help="a .md file; a .json is put beside it")
     a = parser.parse_args()
-    crops = calibration_crops(a.crops, a.data, a.cache)
-    report = make(a.folder, a.out, crops, a.data, a.cache)
     command = f"python -m export.int8 {a.folder} --crops {a.crops} --out {a.out}"
-    text = page(report, command)
-    if a.report:
-        a.report.parent.mkdir(parents=True, exist_ok=True)
-        write(a.report, lambda part: part.write_text(text, encoding="utf-8"))
-        kept = json.dumps({"command": command, **report}, indent=1) + "\n"
-        write(a.report.with_suffix(".json"), lambda part: part.write_text(kept, encoding="utf-8"))
+    with told_in_words("export.int8"):
+        crops = calibration_crops(a.crops, a.data, a.cache)
+        report = make(a.folder, a.out, crops, a.data, a.cache)
+        text = page(report, command)
+        if a.report:
+            write_text(a.report, text)
+            kept = json.dumps({"command": command, **report}, indent=1) + "\n"
+            write_text(a.report.with_suffix(".json"), kept)
     print(text, end="")
 
 

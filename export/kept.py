@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from training.checkpoint import write
+from training.checkpoint import metadata_of, write
 
 PRECISION = "matrices and kernels in float16, vectors as they were trained"
 Rounds = list[dict[str, Any]]
@@ -56,14 +55,12 @@ def put(path: Path, rounded: nn.Module, rounds: Rounds, fitted: Fitted) -> None:
         for name, value in rounded.state_dict().items()
     }
     metadata = {"rounds": json.dumps(rounds), "fitted": json.dumps(asdict(fitted))}
-    path.parent.mkdir(parents=True, exist_ok=True)
     write(path, lambda part: save_file(tensors, part, metadata=metadata))
 
 
 def fitted_of(kept: Path) -> Fitted:
     """What was fitted to kept weights. Raises ValueError for others."""
-    with safe_open(kept, "pt") as file:
-        metadata = file.metadata() or {}
+    metadata = metadata_of(kept)
     if "fitted" not in metadata:
         raise ValueError(f"{kept} has no temperature: `keep` makes weights that have")
     return Fitted(**json.loads(metadata["fitted"]))

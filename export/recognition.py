@@ -16,12 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import nn
 
 from export.folder import learnt, put_graph, put_manifest, read_facts, said_in, two_steps
 from export.graph import Images, Pixels, UnitLength, proven_graph, real_crops
-from training.checkpoint import rounds_of
+from training.checkpoint import rounds_of, warm_up
 from training.recognition import network_of, recipe_of
 
 SPACE_VERSION = 4  # raised with every new set of weights: their embeddings cannot be compared
@@ -41,11 +40,11 @@ def recognition_graph(network: nn.Module, crops: Images, pixel_scale: float = 12
 def read_weights(path: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
     """The network that a run left as safetensors, and the recipes that it went through.
 
-    Raises ValueError where the file does not tell.
+    Raises ValueError where the file does not tell, and where it holds another network than its
+    last recipe names.
     """
-    rounds = rounds_of(path)
-    network: nn.Module = network_of(recipe_of(rounds[-1]))
-    network.load_state_dict(load_file(path))
+    network: nn.Module = network_of(recipe_of(rounds_of(path)[-1]))
+    rounds = warm_up(path, network)
     return network.eval(), rounds
 
 

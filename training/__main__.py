@@ -2,11 +2,14 @@
 training/verbs."""
 
 import argparse
+import sys
 from pathlib import Path
 
+from training.recipes import DataAbsent
 from training.verbs import (
     ablation,
     attributes_ablation,
+    counted,
     evaluate,
     expression_ablation,
     prepare,
@@ -29,15 +32,21 @@ def main() -> None:
     places = argparse.ArgumentParser(add_help=False)
     places.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     places.add_argument("--runs", type=Path, default=ROOT / "runs", help="checkpoints and caches")
-    places.add_argument("--threads", type=int, default=2)
+    places.add_argument("--threads", type=counted, default=2)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for module in VERBS:
         module.add_to(verbs, places)
     arguments = parser.parse_args()
     try:
         arguments.call(arguments)
+    except DataAbsent as absent:
+        print(f"python -m training: {absent}", file=sys.stderr)
+        raise SystemExit(2) from absent
     except (ValueError, OSError) as error:
         raise SystemExit(f"python -m training: {error}") from error
+    except KeyboardInterrupt as stopped:
+        print(": ".join(("\nstopped", *stopped.args)), file=sys.stderr)
+        raise SystemExit(130) from stopped
 
 
 if __name__ == "__main__":

@@ -52,8 +52,7 @@ def save(
 
     Raises ValueError for weights that are not finite, OSError where it cannot be written: either
     leaves the file of before."""
-    if bad := [name for name, value in learns.state_dict().items() if not _finite(value)]:
-        raise ValueError(f"{recipe.name}: after step {progress.step - 1} {bad[0]} is not finite")
+    _require_finite(learns, f"{recipe.name}: after step {progress.step - 1}")
     state = {
         "recipe": asdict(recipe),
         "ranks": ranks.ranks(),
@@ -95,7 +94,10 @@ def resume(
 
 
 def keep_network(path: Path, network: nn.Module, rounds: list[dict[str, Any]]) -> None:
-    """The network alone as safetensors; in its metadata every recipe it went through, in order."""
+    """The network alone as safetensors; in its metadata every recipe it went through, in order.
+
+    Raises as save does."""
+    _require_finite(network, f"{path} is not written:")
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     write(path, lambda part: save_file(weights, part, metadata={"rounds": json.dumps(rounds)}))
 
@@ -112,16 +114,26 @@ def warm_up(path: Path, network: nn.Module) -> list[dict[str, Any]]:
 
 def rounds_of(path: Path) -> list[dict[str, Any]]:
     """The recipes that a network was trained by. Raises ValueError where its file tells none."""
-    with safe_open(path, "pt") as kept:
-        facts = kept.metadata() or {}
+    facts = metadata_of(path)
     if "rounds" not in facts:
         raise ValueError(f"{path} does not say by which recipe it was trained")
     rounds: list[dict[str, Any]] = json.loads(facts["rounds"])
     return rounds
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a safetensors file says beside its weights. Raises ValueError for another file."""
+    try:
+        with safe_open(path, "pt") as kept:
+            return kept.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} holds no weights (safetensors): {error}") from error
+
+
 def write(path: Path, fill: Callable[[Path], Any]) -> None:
-    """The file that `fill` makes, whole or not at all. Raises OSError that names it."""
+    """The file that `fill` makes, whole or not at all, in a folder that is made where it is not
+    there. Raises OSError that names it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
     with _said(path):
         try:
@@ -131,6 +143,11 @@ def write(path: Path, fill: Callable[[Path], Any]) -> None:
             _to_disk(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The text as a file, as `write` makes one."""
+    write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 @contextmanager
@@ -184,8 +201,10 @@ def _refuse_another(path: Path, kept: dict[str, Any], ours: dict[str, Any]) -> N
         )
 
 
-def _finite(value: torch.Tensor) -> bool:
-    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+def _require_finite(learns: nn.Module, said: str) -> None:
+    for name, value in learns.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{said} {name} is not finite")
 
 
 def _first_lines(error: Exception) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training.checkpoint import write
+from training.checkpoint import write_text
 
 
 class Journal:
@@ -34,7 +34,7 @@ class Journal:
             self._append({"step": 0, "round": opening})
         else:
             rows = self._kept(step)
-            write(self._log, lambda part: part.write_text("".join(rows)))
+            write_text(self._log, "".join(rows))
             self._append({"step": step, "resumed": opening})
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import rounds_of
+from training.checkpoint import rounds_of, write, write_text
 
 # What a curve is called on the page, where its name in the log does not say it.
 TITLES = {
@@ -64,24 +64,22 @@ def report(source: Path, out: Path) -> None:
     rounds = read_log(log)
     if out.suffix not in (".html", ".md", ".png"):
         raise ValueError(f"{out}: a page is .html, .md with its picture beside, or .png alone")
-    out.parent.mkdir(parents=True, exist_ok=True)
     picture = draw(rounds)
+    if out.suffix != ".html":
+        write(out.with_suffix(".png"), lambda part: part.write_bytes(picture))
     if out.suffix == ".png":
-        out.write_bytes(picture)
         return
     title = rounds[-1].opening.get("recipe", {}).get("name", source.stem)
     if out.suffix == ".md":
-        beside = out.with_suffix(".png")
-        beside.write_bytes(picture)
-        parts = [f"# {title}", f"![Curves of the run]({beside.name})"]
+        parts = [f"# {title}", f"![Curves of the run]({out.with_suffix('.png').name})"]
         parts += [f"## {name}\n\n{_markdown(rows)}" for name, rows in _tables(rounds)]
-        out.write_text("\n\n".join(parts) + "\n")
+        write_text(out, "\n\n".join(parts) + "\n")
         return
     inside = base64.b64encode(picture).decode()
     body = [f"<h1>{html.escape(title)}</h1>"]
     body += [f'<img alt="Curves of the run" src="data:image/png;base64,{inside}">']
     body += [f"<h2>{html.escape(name)}</h2>{_html(rows)}" for name, rows in _tables(rounds)]
-    out.write_text(PAGE.format(title=html.escape(title), body="\n".join(body)))
+    write_text(out, PAGE.format(title=html.escape(title), body="\n".join(body)))
 
 
 PAGE = """<!doctype html>
@@ -101,7 +99,7 @@ def read_log(log: Path) -> list[Round]:
     """The rounds of a log; a step that was run twice counts as it was the last time."""
     rounds: list[Round] = []
     first, last = 0, 0
-    for number, line in enumerate(log.read_text().splitlines(), 1):
+    for number, line in enumerate(log.read_text(errors="replace").splitlines(), 1):
         try:
             row = json.loads(line)
             step = int(row["step"])

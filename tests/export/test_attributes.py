@@ -143,6 +143,9 @@ def test_weights_that_do_not_tell_their_size_or_classes_are_refused(tmp_path):
     keep_network(kept, few, [{name: told[name] for name in told if name != "size"}])
     with pytest.raises(ValueError, match="does not tell its size"):
         read_weights(kept)
+    keep_network(kept, few.blocks, [told])
+    with pytest.raises(ValueError, match="holds no MZTS: mzts trained it"):
+        read_weights(kept)
 
 
 @pytest.mark.parametrize(("size", "words"), [((144, 112), "not lie in"), ((128, 96), "cover more")])

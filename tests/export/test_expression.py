@@ -191,6 +191,10 @@ def test_weights_of_other_classes_or_another_set_must_say_so_themselves(made, we
     keep_network(seven, PAttLite(7, size=80), [ROUND])
     with pytest.raises(ValueError, match=r"seven\.safetensors does not name its 7 classes"):
         read_weights(seven)
+    other = tmp_path / "other.safetensors"
+    keep_network(other, torch.nn.Linear(2, 2), [ROUND])
+    with pytest.raises(ValueError, match=r"other\.safetensors holds no PAtt-Lite: .* trained it"):
+        read_weights(other)
     with pytest.raises(ValueError, match=r"learnt from raf-db: say its facts \(--facts\)"):
         TASK.facts([{**ROUND, "data": "raf-db"}])
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.check import faults
-from export.recognition import ABLATION, SPACE_VERSION, read_weights, write_card, write_graph
+from export.recognition import ABLATION, SPACE_VERSION, main, read_weights, write_card, write_graph
 from service.calibration.measure import measure_calibration
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
@@ -123,6 +123,18 @@ def test_weights_of_a_round_before_recipes_named_their_network_are_still_read(tm
     read, rounds = read_weights(kept)
     assert read.state_dict().keys() == network.state_dict().keys()
     assert rounds[0]["name"] == "old"
+
+
+def test_what_cannot_be_exported_ends_the_command_with_a_sentence(tmp_path, monkeypatch):
+    text, other = tmp_path / "text.safetensors", tmp_path / "other.safetensors"
+    text.write_text("no weights")
+    keep_network(other, MobileFaceNet("none", 128), [asdict(ecacface_mobile())])
+    for weights, message in ((text, "holds no weights"), (other, "holds another network")):
+        command = ["graph", weights, tmp_path / "out", "--crops", tmp_path]
+        monkeypatch.setattr("sys.argv", ["export.recognition", *map(str, command)])
+        with pytest.raises(SystemExit, match=rf"{weights.name} {message}"):
+            main()
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_of_another_recipe_need_their_facts_said(network, folder, tmp_path):

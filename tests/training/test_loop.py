@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.shared import REPOSITORY
 from tests.training.runs import Recipe, differences, small_run, state_of
-from training.checkpoint import rounds_of
+from training.checkpoint import keep_network, rounds_of
 from training.loop import train
 
 RECIPE = Recipe()
@@ -92,6 +92,14 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     with pytest.raises(ValueError, match=r"small: after step 0 head.bias is not finite"):
         train(run, tmp_path, save_every_s=0)
     assert state_of(tmp_path)["step"] == 0
+
+
+def test_a_network_that_is_not_finite_is_not_kept_either(tmp_path):
+    network = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(network.bias, float("nan"))
+    with pytest.raises(ValueError, match=r"best\.safetensors is not written: bias is not finite"):
+        keep_network(tmp_path / "best.safetensors", network, [{"name": "small"}])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_by_the_fields_that_differ(tmp_path):

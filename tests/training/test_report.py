@@ -70,6 +70,9 @@ def test_what_is_no_log_is_refused_by_line_and_another_kind_of_page_too(tmp_path
     log.write_text('{"step": 1, "loss": 1}\n{"loss"')
     with pytest.raises(ValueError, match=r"log\.jsonl, line 2 is no row"):
         read_log(log)
+    log.write_bytes(b"\xa0\xff weights, say\n")
+    with pytest.raises(ValueError, match=r"log\.jsonl, line 1 is no row"):
+        read_log(log)
     log.write_text("")
     with pytest.raises(ValueError, match="holds no row"):
         read_log(log)

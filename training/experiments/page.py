@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import write
+from training.checkpoint import write_text
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,10 +26,8 @@ def machines(found: Sequence[Mapping[str, Any]]) -> str:
 
 def put(path: Path, text: str, facts: Mapping[str, Any]) -> None:
     """Writes the page, and its facts for other pages as JSON beside it; NaN becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, lambda part: part.write_text(text))
-    told = json.dumps(_known(facts), indent=1) + "\n"
-    write(path.with_suffix(".json"), lambda part: part.write_text(told))
+    write_text(path, text)
+    write_text(path.with_suffix(".json"), json.dumps(_known(facts), indent=1) + "\n")
 
 
 def _known(value: Any) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-from training.checkpoint import write
+from training.checkpoint import write_text
 from training.loop import Run, train
 from training.report import read_log
 
@@ -40,7 +40,7 @@ def run_once(
     run = begin(recipe)
     train(run, folder)
     found = {"recipe": asked, **cost(folder, run.recipe.batch), **measure(run, folder)}
-    write(kept, lambda part: part.write_text(json.dumps(found) + "\n"))
+    write_text(kept, json.dumps(found) + "\n")
     return found
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.checkpoint import write_text
 from training.evaluate import on_celeba, on_ferplus
 from training.evaluate.figures import PEOPLE, Measured, evaluate
 from training.evaluate.pictures import draw_classifier
@@ -75,7 +76,7 @@ def _classifiers(a: argparse.Namespace, task: str) -> None:
         raise ValueError(f"{' and '.join(asked)}: of recognition alone, and this is {task}")
     graphs = CLASSIFIERS[task](a.graphs, a.data, threads=a.threads)
     # A card is made of the first graph's: export reads them at the top.
-    _write(a.out, json.dumps({**graphs[0], "graphs": graphs}, indent=1, allow_nan=False) + "\n")
+    write_text(a.out, json.dumps({**graphs[0], "graphs": graphs}, indent=1, allow_nan=False) + "\n")
     if a.pictures:
         for figures in graphs:
             draw_classifier(figures, a.pictures, f"-{_slug(figures['name'])}")
@@ -90,7 +91,7 @@ def _recognition(a: argparse.Namespace) -> None:
     # A card is made of the first graph's: export.recognition reads them at the top.
     first = ("sha256", "metrics", "calibration", "lfw_failing_pairs")
     figures = {key: graphs[0][key] for key in first if key in graphs[0]} | {"graphs": graphs}
-    _write(a.out, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    write_text(a.out, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     if a.picture and "calibration" in figures:
         from training.evaluate.plots import draw_calibration
 
@@ -102,7 +103,7 @@ def _recognition(a: argparse.Namespace) -> None:
 
 def _show(page: str, path: Path | None) -> None:
     if path:
-        _write(path, page)
+        write_text(path, page)
     print(page, end="")
 
 
@@ -135,11 +136,3 @@ def _draw(found: Sequence[Measured], folder: Path) -> None:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _write(path: Path, text: str) -> None:
-    """Beside its name first, so that a full disk leaves no half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from training.checkpoint import write_text
 from training.data.crops import read_crops
 from training.evaluate import quality
 from training.evaluate.embeddings import open_networks
@@ -42,8 +43,7 @@ def run(a: argparse.Namespace) -> None:
         people = read_crops(a.data / "identities" / "validation.csv", a.runs / "cache")
         figures["validation"] = quality.validation_discards(network, people)
         figures["spoilt"] = quality.spoilt_matches(network, people)
-    a.out.parent.mkdir(parents=True, exist_ok=True)
-    a.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(a.out, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     if a.picture:
         from training.evaluate.plots import draw_discard  # matplotlib takes seconds to load
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from training.checkpoint import write_text
 from training.networks.sizes import SECTIONS, Row, count
 from training.verbs import Verbs
 
@@ -37,7 +38,7 @@ def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
 def run(a: argparse.Namespace) -> None:
     text = page()
     if a.out:
-        a.out.write_text(text)
+        write_text(a.out, text)
     print(text, end="")
 
 
