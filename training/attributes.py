@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training import ranks
-from training.classification import average_of, coming, logits_of, parameter_groups, refuse
+from training.classification import average_of, logits_of, parameter_groups, refuse
 from training.data.attributes import AttributeSet, read_celeba
-from training.data.batches import Batch
+from training.data.batches import Batch, coming
 from training.data.framed import framed
 from training.data.pixels import Pixels, chosen
 from training.evaluate.attributes import attribute_figures
@@ -36,6 +36,7 @@ __all__ = ["RECIPES", "begin", "network_of", "prepare"]
 
 STEMS = ("patches", "mobilenet")
 OPTIMIZERS = ("adamw", "muon")
+BEST = ("score", "mean_accuracy", "mean_balanced_accuracy")  # the higher the better
 WORDS = "CelebA (162,770 faces for training, 19,867 for validation, 19,962 for the test)"
 
 
@@ -93,7 +94,8 @@ def begin(
     backbone: Path | None = None,
 ) -> Run:
     """A Run from fresh weights; a MobileNet stem begins with those of the .npz `backbone`, where
-    one is given."""
+    one is given. Raises ValueError for a recipe whose names or sizes do not fit, naming them."""
+    one_of("best", recipe.best, BEST)
     found = replace(sized(recipe, len(faces)), faces=len(faces))
     torch.manual_seed(recipe.seed)
     network = network_of(recipe, len(faces.names)).train()
@@ -156,9 +158,11 @@ def begin(
 
 
 def network_of(recipe: Recipe, attributes: int = 40) -> MZTS:
-    """The recipe's network, fresh. Raises ValueError for a stem that there is not and for one that
-    does not give a token a patch."""
+    """The recipe's network, fresh. Raises ValueError for a size that is none, for a stem that there
+    is not and for one that does not give a token a patch."""
     one_of("stem", recipe.stem, STEMS)
+    if len(recipe.size) != 2:
+        raise ValueError(f"size {recipe.size}: a height and a width are wanted")
     network = MZTS(
         recipe.size,
         patch=recipe.patch,

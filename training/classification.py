@@ -2,7 +2,7 @@
 
 B images of a batch, N of a set, K classes or attributes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training import ranks
-from training.data.batches import Batch, batches
 from training.data.pixels import Pixels
 from training.muon import MuonAndAdamW
 from training.recipes import Sources
@@ -36,23 +34,6 @@ class Tally(nn.Module):
         self.right.zero_()
         self.seen.zero_()
         return share
-
-
-def coming(pixels: Pixels, recipe: Any) -> Callable[[int, int], Iterator[tuple[int, Batch]]]:
-    """Run.batches: this rank's part of them, by the recipe's batch, seed and augmentation."""
-
-    def from_to(start: int, stop: int) -> Iterator[tuple[int, Batch]]:
-        return batches(
-            pixels,
-            size=recipe.batch,
-            start=start,
-            stop=stop,
-            seed=recipe.seed,
-            level=recipe.augmentation,
-            part=(ranks.rank(), ranks.ranks()),
-        )
-
-    return from_to
 
 
 def logits_of(network: nn.Module, pixels_NHWC: Pixels, *, batch: int = 64) -> NDArray[np.float64]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training import ranks
-from training.classification import Tally, coming, held_out, logits_of, parameter_groups, refuse
-from training.data.batches import Batch
+from training.classification import Tally, held_out, logits_of, parameter_groups, refuse
+from training.data.batches import Batch, coming
 from training.data.crops import Crops
 from training.data.framed import framed
 from training.data.pixels import Pixels, chosen

@@ -17,13 +17,12 @@ from training import ranks, schedules
 from training.classification import (
     Tally,
     average_of,
-    coming,
     held_out,
     logits_of,
     parameter_groups,
     refuse,
 )
-from training.data.batches import Batch
+from training.data.batches import Batch, coming
 from training.data.expressions import FOLDS, ExpressionSet, read_ck_plus, read_raf_db
 from training.data.fer import read_fer2013, read_ferplus
 from training.data.framed import framed
@@ -31,6 +30,7 @@ from training.data.pixels import Pixels, chosen
 from training.evaluate.expression import expression_figures
 from training.loop import Run
 from training.machine import Machine
+from training.networks.ir import one_of
 from training.networks.mobilenet import read_mobilenet
 from training.networks.patt_lite import PAttLite, freeze
 from training.recipes import DataAbsent, Sources
@@ -41,6 +41,7 @@ from training.schedules import is_over, plateaus, sized
 __all__ = ["RECIPES", "begin", "network_of", "prepare"]
 
 HELD_OUT = 0.1  # of a training part without a validation part beside it
+BEST = ("score", "accuracy", "macro_f1", "epoch_accuracy")  # the higher the better
 LOWEST_RATE = 1e-6  # that a plateau lowers to
 
 
@@ -149,7 +150,9 @@ def begin(
     backbone: Path | None = None,
 ) -> Run:
     """A Run from ImageNet's weights, an .npz for mobilenet.read_mobilenet; without, from fresh
-    ones. A run of stage 1 has that of stage 2 behind it (`then`)."""
+    ones. A run of stage 1 has that of stage 2 behind it (`then`). Raises ValueError for a recipe
+    whose names or sizes do not fit, naming them."""
+    one_of("best", recipe.best, BEST)
     targets_NK = distributions(recipe, faces)
     found = replace(sized(recipe, len(faces)), faces=len(faces))
     torch.manual_seed(recipe.seed)

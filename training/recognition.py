@@ -6,6 +6,7 @@ B crops of a batch, N of a set, D embedding width, C people."""
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training import ranks
-from training.data.batches import Batch, batches
+from training.data.batches import Batch, coming
 from training.data.crops import Crops, join
+from training.data.pixels import Pixels
 from training.data.sets import read_set
 from training.evaluate.pairs import similarities, tar_at_far, ten_fold
 from training.evaluate.pairsets import PairSet, read_pair_set
-from training.evaluate.verification import verification
+from training.evaluate.verification import require_pairs, verification
 from training.loop import Run
 from training.losses import cosine_distillation
 from training.machine import Machine
@@ -42,6 +44,8 @@ NETWORKS: dict[str, Callable[[Recipe], nn.Module]] = {
     "sranet50": lambda r: _sranet(50, r),
     "sranet100": lambda r: _sranet(100, r),
 }
+SIDE = 112  # of the crops, in px, that a network takes
+SIDES = {"mobile56": 56}  # where it is another
 
 
 def prepare(recipe: Recipe, sources: Sources, machine: Machine) -> Run:
@@ -52,7 +56,7 @@ def prepare(recipe: Recipe, sources: Sources, machine: Machine) -> Run:
     with ranks.first():
         sets = _training_sets(recipe, sources)
         crops = sets[0] if len(sets) == 1 else join(*sets)
-        teacher = _answers(recipe, sources, sets) if recipe.distillation else None
+        teacher = _answers(recipe, sources, sets)
         validation = _validation_set(recipe, sources)
     run = begin(recipe, crops, teacher, validation, machine)
     run.facts["train"] = [str(path) for path in sources.train]
@@ -69,8 +73,14 @@ def begin(
     """A Run from fresh weights.
 
     teacher_ND: float32, row i for crop i, needed for distillation. Raises ValueError for a recipe
-    whose names or widths do not fit, naming them."""
+    whose names or widths do not fit, naming them, and for crops of another size than its network's
+    and a validation set that has no pairs."""
     _check(recipe, crops, teacher_ND)
+    for each in (crops, validation):
+        if each is not None:
+            _require_side(recipe, each.pixels_NHWC)
+    if isinstance(validation, Crops):
+        require_pairs(validation.labels_N)
     torch.manual_seed(recipe.seed)
     network = network_of(recipe).train()
     learns = nn.ModuleDict({"network": network})
@@ -96,17 +106,6 @@ def begin(
                 named["t"] = classifier.t
         return named
 
-    def coming(start: int, stop: int) -> Any:
-        return batches(
-            crops.pixels_NHWC,
-            size=recipe.batch,
-            start=start,
-            stop=stop,
-            seed=recipe.seed,
-            level=recipe.augmentation,
-            part=(ranks.rank(), ranks.ranks()),
-        )
-
     found = replace(recipe, crops=len(crops), people=len(crops.people))
     return Run(
         recipe=found,
@@ -114,7 +113,7 @@ def begin(
         losses=losses,
         optimizer=_optimizer(recipe, learns),
         rate=lambda step, _: rate(recipe, step),
-        batches=coming,
+        batches=coming(crops.pixels_NHWC, recipe),
         validate=lambda: validate(network, validation, recipe.pixel_scale),
         best={Crops: "tar_at_far_1e3", PairSet: "accuracy"}.get(type(validation)),
         validate_every=recipe.validate_every,
@@ -272,6 +271,15 @@ def _check(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | None)
         )
 
 
+def _require_side(recipe: Recipe, pixels: Pixels) -> None:
+    side = SIDES.get(recipe.network, SIDE)
+    if pixels.shape[1:] != (side, side, 3):
+        found = " x ".join(map(str, pixels.shape[1:3]))
+        raise ValueError(
+            f"{recipe.name}: crops are {found} px; {recipe.network} takes {side} x {side}"
+        )
+
+
 def _training_sets(recipe: Recipe, sources: Sources) -> list[Crops]:
     paths = sources.train
     if not paths and not recipe.data:
@@ -286,6 +294,8 @@ def _training_sets(recipe: Recipe, sources: Sources) -> list[Crops]:
             f"{recipe.name}: expected {wanted} as .rec, folder or csv beside its zip; found {found}"
         )
     sets = [read_set(path, sources.cache) for path in paths]
+    if len(sets) > 1:
+        sets = [_own_people(crops, path) for crops, path in zip(sets, paths, strict=True)]
     if ranks.rank() == 0:
         people = len({person for crops in sets for person in crops.people})
         expected = f"; {wanted} is the paper's" if recipe.data else ""
@@ -293,22 +303,44 @@ def _training_sets(recipe: Recipe, sources: Sources) -> list[Crops]:
     return sets
 
 
+def _own_people(crops: Crops, path: Path) -> Crops:
+    """The crops, whose people are no other set's in a .rec: its numbers are its own."""
+    if path.suffix != ".rec":
+        return crops
+    return replace(crops, people=[f"{path}, {number}" for number in crops.people])
+
+
 def _counts(crops: int, people: int) -> str:
     return f"{crops:,} crops of {people:,} people" if crops else "any number"
 
 
-def _answers(recipe: Recipe, sources: Sources, sets: list[Crops]) -> NDArray[np.float32]:
+def _answers(recipe: Recipe, sources: Sources, sets: list[Crops]) -> NDArray[np.float32] | None:
+    if not recipe.distillation:
+        if sources.teacher:
+            raise ValueError(
+                f"{recipe.name} learns from no teacher: --teacher wants --set distillation=1, say"
+            )
+        return None
     path = sources.teacher or sources.data / "teacher" / "teacher.onnx"
     if not path.exists():
         raise DataAbsent(
             f"{recipe.name}: expected a teacher (.onnx or .npy); found nothing at {path}"
         )
     if path.suffix == ".npy":
-        stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
-        return stored
+        return _stored(path)
     # Set by set, so that what a teacher said of one is found again beside another.
     ask = partial(teacher_embeddings, path, cache=sources.cache, threads=sources.threads)
     return np.concatenate([ask(crops.pixels_NHWC) for crops in sets])
+
+
+def _stored(path: Path) -> NDArray[np.float32]:
+    try:
+        stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npy of a teacher's answers: {error}") from error
+    if stored.dtype.kind != "f":
+        raise ValueError(f"{path} holds {stored.dtype}; a teacher's answers are float32")
+    return stored
 
 
 def _validation_set(recipe: Recipe, sources: Sources) -> Crops | PairSet | None:

@@ -181,6 +181,18 @@ def test_figures_stand_beside_the_majoritys_answer():
     assert found["score"] == (found["mean_accuracy"] + found["mean_balanced_accuracy"]) / 2
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"best": "beauty"}, "best 'beauty' is not one of 'score', 'mean_accuracy'"),
+        ({"size": (112,)}, r"size \(112,\): a height and a width are wanted"),
+    ],
+)
+def test_a_recipe_of_attributes_that_cannot_run_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        begin(replace(SMALL, **change), FACES, OTHERS, CPU)
+
+
 def test_one_command_trains_on_celeba_by_its_partitions(monkeypatch, tmp_path, capsys):
     write_celeba(tmp_path / "data" / "celeba", FACES, OTHERS)
     command(monkeypatch, tmp_path, "mzts", "--set", "depth=3", "batch=8", "steps=2", "size=64,48")

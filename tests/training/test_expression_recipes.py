@@ -279,6 +279,11 @@ def test_what_a_recipe_does_not_take_is_refused(monkeypatch, tmp_path, arguments
         command(monkeypatch, tmp_path, "patt-lite", *arguments)
 
 
+def test_what_to_choose_by_is_a_figure_that_there_is():
+    with pytest.raises(ValueError, match="best 'beauty' is not one of 'score', 'accuracy'"):
+        begin(replace(SMALL, best="beauty"), FACES, OTHERS, CPU)
+
+
 def test_the_papers_second_stage_is_what_its_notebook_says():
     second = second_stage(patt_lite_ferplus())
     assert isinstance(second, Recipe)

@@ -12,6 +12,7 @@ from tests.standin import recognition_graph
 from tests.training.crops import drawn_crops, png, write_set
 from tests.training.peers import peer
 from training.__main__ import main
+from training.data.verification_bin import write_bin
 from training.evaluate.embeddings import fingerprint, names_of, open_networks
 from training.evaluate.figures import evaluate, plain
 
@@ -169,6 +170,15 @@ def test_sets_that_are_not_there_are_left_out_and_said(data, graphs, tmp_path):
     assert set(measured.figures["metrics"]) == {"validation"}
     assert "calibration" not in measured.figures
     assert any("calibration.csv is not there" in line for line in said)
+    assert any(line.startswith(f"{tmp_path / 'lfw'} is not there") for line in said)
+
+
+def test_two_sets_of_pairs_of_one_name_are_refused(graphs, tmp_path):
+    crop = png(drawn_crops(people=1, each=1).pixels_NHWC[0])
+    write_bin(tmp_path / "a.bin", [crop] * 4, [True, False])
+    asked = [f"mine={tmp_path / 'a.bin'}"] * 2
+    with pytest.raises(ValueError, match="two sets are called mine"):
+        evaluate(graphs[:1], tmp_path, tmp_path / "cache", pairs=asked, **SILENT)
 
 
 def test_nothing_to_measure_on_is_an_error(graphs, tmp_path):

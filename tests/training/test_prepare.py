@@ -338,6 +338,13 @@ def test_what_cannot_be_done_is_refused_at_once(killed, tmp_path, out, size, com
     assert [p.name for p in tmp_path.iterdir()] == ["there.rec"]
 
 
+def test_a_set_is_not_written_among_its_photographs(killed):
+    out = killed / "people" / "ada" / "a.rec"
+    with pytest.raises(ValueError, match=r"a\.rec lies in .*people, where it would be taken for"):
+        prepare(killed / "people", out)
+    assert not out.parent.joinpath("a.report.csv.part").exists()
+
+
 def test_a_folder_without_a_usable_face_is_told(tmp_path):
     (tmp_path / "people" / "ada").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="no file in a person's folder"):

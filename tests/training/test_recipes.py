@@ -1,6 +1,7 @@
 """Recipes of recognition: the papers' settings, one command each, and clear words where one cannot
 run."""
 
+import io
 import os
 import signal
 import sys
@@ -11,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.crops import drawn_crops, write_set
+from tests.training.crops import drawn_crops, png, write_set
 from tests.training.runs import differences, state_of
 from training import ranks
 from training.__main__ import main
 from training.checkpoint import rounds_of
 from training.data.batches import Batch
+from training.data.recordio import RecordWriter
 from training.loop import train
 from training.losses import cosine_distillation
 from training.machine import Machine, this_machine
@@ -43,6 +45,12 @@ def answers(crops=CROPS, width=512) -> np.ndarray:
     found = rng.normal(size=(len(crops.people), width))[crops.labels_N]
     found = found + 0.1 * rng.normal(size=found.shape)
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def npy(array) -> bytes:
+    held = io.BytesIO()
+    np.save(held, array)
+    return held.getvalue()
 
 
 def command(monkeypatch, tmp_path, *arguments) -> None:
@@ -187,6 +195,13 @@ def test_an_older_rounds_recipe_still_names_its_network():
         ("nesterov=1", r"so bool is wanted"),
         ("milestones=a", r"so tuple is wanted"),
         ("margin=wide", r"it is None now, so float is wanted"),
+        ("milestones=(1, 'a')", r"so whole numbers are wanted"),
+        ("batch=0", r"--set batch=0: 1 is the least"),
+        ("steps=0", r"1 is the least"),
+        ("validate_every=-1", r"1 is the least"),
+        ("seed=-1", r"--set seed=-1: 0 is the least"),
+        ("name=", r"--set name=: it names the run's folder"),
+        ("name=../mine", r"it names the run's folder"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused(setting, message):
@@ -210,6 +225,8 @@ def test_settings_take_the_place_of_the_recipes():
         ({"loss": "hinge"}, "hinge"),
         ({"optimizer": "lion"}, "optimizer 'lion' is not one of muon, adamw, sgd"),
         ({"decays": "some"}, "decays 'some' is not one of"),
+        ({"augmentation": "wild"}, "augmentation 'wild' is not one of none, flip"),
+        ({"network": "mobile56"}, "crops are 112 x 112 px; mobile56 takes 56 x 56"),
         ({"classification": 0.0}, "nothing to learn from"),
         ({"distillation": 1.0}, "--teacher is not given"),
     ],
@@ -222,6 +239,60 @@ def test_a_recipe_that_cannot_run_is_refused_before_its_first_step(change, messa
 def test_answers_of_another_set_or_width_are_refused():
     with pytest.raises(ValueError, match=r"answers are \(12, 128\); 12 crops and embedding=512"):
         begin(replace(SMALL, distillation=1.0), CROPS, answers(width=128), None, CPU)
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        (drawn_crops(side=96), "crops are 96 x 96 px; mobile takes 112 x 112"),
+        (
+            drawn_crops(people=1),
+            r"two people, one of them with two crops; here are 4 .* of 1 people",
+        ),
+        (drawn_crops(each=1), r"here are 3 crops of 3 people"),
+        (replace(CROPS, labels_N=np.where(CROPS.labels_N, CROPS.labels_N, -1)), "4 have none"),
+    ],
+)
+def test_a_validation_set_without_pairs_is_refused_before_the_first_step(validation, message):
+    with pytest.raises(ValueError, match=message):
+        begin(SMALL, CROPS, None, validation, CPU)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"answers\.npy is no \.npy of a teacher's answers"),
+        (b"text", r"answers\.npy is no \.npy of a teacher's answers"),
+        (npy(np.zeros((12, 512), np.int64)), r"holds int64; a teacher's answers are float32"),
+    ],
+)
+def test_stored_answers_that_are_none_are_refused_by_name(tmp_path, content, message):
+    (tmp_path / "answers.npy").write_bytes(content)
+    listed, teacher = write_set(CROPS, tmp_path), tmp_path / "answers.npy"
+    with pytest.raises(ValueError, match=message):
+        prepare(
+            replace(SMALL, distillation=1.0),
+            Sources(tmp_path, tmp_path / "cache", (listed,), teacher=teacher),
+            CPU,
+        )
+
+
+def test_a_teacher_of_whom_nothing_would_be_learnt_is_refused(tmp_path):
+    sources = Sources(tmp_path, tmp_path / "cache", (write_set(CROPS, tmp_path),), teacher=tmp_path)
+    with pytest.raises(ValueError, match="tiny learns from no teacher: --teacher wants"):
+        prepare(SMALL, sources, CPU)
+
+
+def test_people_of_two_recs_are_not_taken_for_one_another(tmp_path):
+    places = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        places.append(tmp_path / name / "train.rec")
+        with RecordWriter(places[-1]) as out:
+            for label, pixels in zip(CROPS.labels_N, CROPS.pixels_NHWC, strict=True):
+                out.add(int(label), png(pixels))
+    sources = Sources(tmp_path, tmp_path / "cache", tuple(places))
+    assert prepare(SMALL, sources, CPU).recipe.people == 6
 
 
 def test_the_fused_step_is_a_cpus_and_cuda_must_be_there(monkeypatch):
@@ -302,6 +373,19 @@ def test_licensed_data_that_are_absent_end_the_command_with_2_found_and_expected
     with pytest.raises(SystemExit):
         command(monkeypatch, tmp_path, "sranet-100-ms1m", "--train", tmp_path / "faces.rec")
     assert f"found nothing at {tmp_path / 'faces.rec'}" in capsys.readouterr().err
+
+
+def test_threads_are_one_or_more(monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command(monkeypatch, tmp_path, "tiny", "--threads", "0")
+    assert "--threads: '0' is no whole number from 1 on" in capsys.readouterr().err
+
+
+def test_a_network_to_begin_with_that_is_none_is_refused_by_name(monkeypatch, tmp_path):
+    (tmp_path / "text.safetensors").write_text("no weights")
+    given = ["--train", write_set(CROPS, tmp_path), "--warm", tmp_path / "text.safetensors"]
+    with pytest.raises(SystemExit, match=r"text\.safetensors holds no weights"):
+        command(monkeypatch, tmp_path, "tiny", *given, "--set", "batch=4")
 
 
 def test_an_unknown_recipe_lists_what_there_is(monkeypatch, tmp_path):

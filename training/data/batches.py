@@ -6,7 +6,7 @@ unbroken one would, and ranks together what one process would alone.
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training import ranks
 from training.data.augment import LEVELS
 
 AHEAD = 2  # batches that are made while one is used
@@ -26,6 +27,26 @@ class Batch:
 
     pixels_NHWC: NDArray[np.uint8]
     indices_N: NDArray[np.int64]
+
+
+def coming(pixels_NHWC: Any, recipe: Any) -> Callable[[int, int], Iterator[tuple[int, Batch]]]:
+    """Run.batches: this rank's part of them, by the recipe's batch, seed and augmentation.
+
+    Raises ValueError, before any batch is asked for, for an augmentation that there is not."""
+    _require_level(recipe.augmentation)
+
+    def from_to(start: int, stop: int) -> Iterator[tuple[int, Batch]]:
+        return batches(
+            pixels_NHWC,
+            size=recipe.batch,
+            start=start,
+            stop=stop,
+            seed=recipe.seed,
+            level=recipe.augmentation,
+            part=(ranks.rank(), ranks.ranks()),
+        )
+
+    return from_to
 
 
 def batches(
@@ -44,8 +65,7 @@ def batches(
     then every core decodes. level: a name of augment.LEVELS. part: (r, n) takes every n-th crop of
     each batch from the r-th on, a rank's part. Raises ValueError for an unknown level and a size
     that n does not divide."""
-    if level not in LEVELS:
-        raise ValueError(f"augmentation {level!r} is not one of {', '.join(LEVELS)}")
+    _require_level(level)
     rank, ranks = part
     if size % ranks:
         raise ValueError(f"a batch of {size} cannot be shared out among {ranks} ranks")
@@ -73,6 +93,11 @@ def batches(
                 coming.append(begin(step + AHEAD))
             crops = [crop for share in shares for crop in share.result()]
             yield step, Batch(np.stack(crops), indices)
+
+
+def _require_level(level: str) -> None:
+    if level not in LEVELS:
+        raise ValueError(f"augmentation {level!r} is not one of {', '.join(LEVELS)}")
 
 
 def order(count: int, size: int, step: int, seed: int) -> NDArray[np.int64]:

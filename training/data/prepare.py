@@ -64,15 +64,16 @@ def prepare(folder: Path, out: Path, *, threads: int = 2, size: int = 112) -> Pr
 
     size: the crops' side in px. One face of a photograph is taken, the largest near the centre. A
     run that was broken off goes on when it is asked for again. Hidden files are passed over. Raises
-    FileNotFoundError without a photograph, and ValueError where out is there already or its folder
-    holds another set, where the folder is not the one that was begun with, where no photograph gave
-    a crop, and where out cannot be written (a full disk); what was done until then stays.
+    FileNotFoundError without a photograph, and ValueError where out is there already, lies below
+    folder or beside another set, where the folder is not the one that was begun with, where no
+    photograph gave a crop, and where out cannot be written (a full disk); what was done until then
+    stays.
     """
     if size not in SIDES_PX:
         raise ValueError(f"size is {size}; crops have {SIDES_PX[0]} to {SIDES_PX[-1]} px")
     files = files_of_people(folder)
     report_path = out.with_suffix(".report.csv")
-    _require_room(out, report_path)
+    _require_room(folder, out, report_path)
     look = _looker(folder, size)
     try:
         with open_report(report_path) as report:
@@ -87,9 +88,11 @@ def prepare(folder: Path, out: Path, *, threads: int = 2, size: int = 112) -> Pr
     return _summary(lines, report_path)
 
 
-def _require_room(out: Path, report_path: Path) -> None:
+def _require_room(folder: Path, out: Path, report_path: Path) -> None:
     if out.suffix != ".rec":
         raise ValueError(f"{out} is not named .rec")
+    if folder.resolve() in out.resolve().parents:
+        raise ValueError(f"{out} lies in {folder}, where it would be taken for a photograph")
     if out.exists() and not report_path.with_name(report_path.name + ".part").exists():
         raise ValueError(f"{out} is there already; remove it to make it anew")
     other = next((p for p in sorted(out.parent.glob("*.rec")) if p.name != out.name), None)

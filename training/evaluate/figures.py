@@ -72,7 +72,10 @@ def evaluate(
     networks = open_networks(graphs, cache, threads=threads)
     people = _people_there(data / "identities", cache, say)
     sets = [read_lfw(data / "lfw")] if (data / "lfw").exists() else []
+    if not sets:
+        say(f"{data / 'lfw'} is not there: it is left out")
     sets += [read_pair_set(asked) for asked in pairs]
+    _require_names(sets)
     if not sets and not people:
         raise ValueError(f"{data} has neither lfw nor identities, and no --pairs were given")
     found = []
@@ -86,6 +89,12 @@ def evaluate(
         _ask_people(network, people, measured)
         found.append(measured)
     return found
+
+
+def _require_names(sets: Sequence[PairSet]) -> None:
+    names = [pair_set.name for pair_set in sets]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"--pairs: two sets are called {twice}")
 
 
 def _people_there(folder: Path, cache: Path, say: Callable[[str], None]) -> dict[str, Crops]:

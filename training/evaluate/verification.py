@@ -46,8 +46,22 @@ def pair_scores(
     return similarity[upper & same], similarity[upper & ~same]
 
 
+def require_pairs(labels_N: NDArray[np.int64]) -> None:
+    """Raises ValueError for people of whom no mated or no non-mated pair can be made, and for a
+    crop without a person, which cannot be told to be anybody's."""
+    if unnamed := int((labels_N < 0).sum()):
+        raise ValueError(f"verification needs a person of every crop; {unnamed} have none")
+    crops_K = np.unique(labels_N, return_counts=True)[1]
+    if len(crops_K) < 2 or crops_K.max() < 2:
+        raise ValueError(
+            f"verification needs two people, one of them with two crops; here are {len(labels_N)} "
+            f"crops of {len(crops_K)} people"
+        )
+
+
 def verification(embeddings_ND: NDArray[np.float32], labels_N: NDArray[np.int64]) -> Verification:
-    """The figures over all pairs."""
+    """The figures over all pairs. Raises as require_pairs does."""
+    require_pairs(labels_N)
     mated, non_mated = pair_scores(embeddings_ND, labels_N)
     non_mated = np.sort(non_mated)
     tars = []

@@ -24,6 +24,10 @@ class Sources:
     threads: int = 2
 
 
+# Counts that nothing can be done without; where a recipe's own is 0, that has a meaning.
+AT_LEAST_ONE = ("batch", "embedding", "epochs", "steps", "validate_every")
+
+
 class DataAbsent(FileNotFoundError):
     """The data that a recipe needs are not there; tells what was expected and what was found."""
 
@@ -31,8 +35,8 @@ class DataAbsent(FileNotFoundError):
 def with_settings(recipe: Any, settings: list[str]) -> Any:
     """The recipe with fields replaced, each given as field=value.
 
-    Raises ValueError for an unknown field (listing those that there are) and for a value of another
-    type than the field's."""
+    Raises ValueError for an unknown field (listing those that there are), for a value of another
+    type than the field's, for a count below the least and for a name that no folder can have."""
     known = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
     changed = {}
     for setting in settings:
@@ -40,6 +44,7 @@ def with_settings(recipe: Any, settings: list[str]) -> Any:
         if not equals or name not in known:
             raise ValueError(f"--set {setting}: field=value, with a field of {', '.join(known)}")
         changed[name] = _value(setting, text, known[name])
+        _require_within_limits(setting, name, changed[name], known[name])
     return replace(recipe, **changed)
 
 
@@ -58,3 +63,13 @@ def _value(setting: str, text: str, now: Any) -> Any:
     if type(value) is not kind:
         raise ValueError(f"--set {setting}: it is {now!r} now, so {kind.__name__} is wanted")
     return value
+
+
+def _require_within_limits(setting: str, name: str, value: Any, now: Any) -> None:
+    if name == "name" and ("/" in value or not value.strip(".")):
+        raise ValueError(f"--set {setting}: it names the run's folder below --runs")
+    if isinstance(value, tuple) and not all(type(entry) is int for entry in value):
+        raise ValueError(f"--set {setting}: it is {now!r} now, so whole numbers are wanted")
+    least = 1 if now and name in AT_LEAST_ONE else 0
+    if type(value) is int and value < least:
+        raise ValueError(f"--set {setting}: {least} is the least")
