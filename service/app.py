@@ -7,6 +7,7 @@ done do /readyz and the calls say yes.
 
 import asyncio
 import platform
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -78,6 +79,7 @@ from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Photograph
 
 _RETRY_S: Final = 2.0
+_STORE_PATIENCE_S: Final = 60.0
 # A worker process that does not answer its parent for so long is killed and begun anew. It answers
 # once its modules are imported: with uvicorn's own five seconds a busy machine would kill each
 # worker as it starts, for ever.
@@ -224,7 +226,7 @@ def open_everything(settings: Settings) -> Opened:
         if task != "detection"
     }
     photographs = ThreadPoolExecutor(settings.photographs_at_once, "photograph")
-    store = open_store(settings)
+    store = _store_in_time(settings)
     engine = Engine(
         detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
         embed=batchers["recognition"].submit,
@@ -250,6 +252,20 @@ def open_everything(settings: Settings) -> Opened:
         store.close()
 
     return Opened(engine, tuple(models.values()), partial(_warm_up, engine, settings), close)
+
+
+def _store_in_time(settings: Settings) -> Galleries:
+    """The galleries. One of several workers waits while others have them locked, as for the
+    deletion of a large gallery: where one that was begun anew fails, uvicorn ends them all."""
+    give_up = time.monotonic() + (_STORE_PATIENCE_S if settings.workers > 1 else 0)
+    while True:
+        try:
+            return open_store(settings)
+        except StorageUnavailable as error:
+            if time.monotonic() > give_up:
+                raise
+            log.warning("not ready yet", reason=str(error))
+            time.sleep(_RETRY_S)
 
 
 def open_store(settings: Settings) -> Galleries:

@@ -161,6 +161,32 @@ def test_a_worker_that_is_slow_to_start_is_not_taken_for_dead(
     assert len(begun) == 2
 
 
+def test_a_worker_that_finds_the_store_locked_waits_instead_of_ending_the_service(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn's parent ends all workers when one that it began anew does not start."""
+    open_store, tries = app_module.open_store, []
+
+    def locked_twice(settings: Settings) -> Any:
+        tries.append(settings.workers)
+        if len(tries) < 3:
+            raise StorageUnavailable("another process keeps it locked")
+        return open_store(settings)
+
+    monkeypatch.setattr(app_module, "_RETRY_S", 0.01)
+    monkeypatch.setattr(app_module, "open_store", locked_twice)
+    worker = settings.model_copy(update={"workers": 2})
+    with ready_client(create_app(worker, open_engine=open_drawn)) as client:
+        assert client.get("/galleries").status_code == 200
+    assert tries == [2, 2, 2]
+    tries.clear()
+    with (
+        pytest.raises(StorageUnavailable),  # one that is alone says so at once
+        TestClient(create_app(settings, open_engine=open_drawn)),
+    ):
+        pass
+
+
 def test_a_model_that_is_not_what_it_says_stops_the_start(
     settings: Settings, tmp_path: Path
 ) -> None:
