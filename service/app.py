@@ -6,7 +6,9 @@ done do /readyz and the calls say yes.
 """
 
 import asyncio
+import errno
 import platform
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +55,7 @@ from service.gallery.contract import Galleries
 from service.guard.audit import FILE as AUDIT
 from service.guard.audit import Audit
 from service.guard.gate import Gate, open_gate
+from service.guard.keys import read_secret
 from service.guard.receipts import Receipts
 from service.guard.templates import TemplateKeyFile
 from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, load_artefact
@@ -179,6 +182,7 @@ def serve(settings: Settings) -> None:
         log.warning("no setting of Mien", variable=name)
     open_watch(settings.collector, version=version("mien")).close()
     _open_gate(settings)
+    _require_port(settings)
     _load_models(settings)
     open_store(settings).close()
     options: dict[str, Any] = {
@@ -202,6 +206,17 @@ def serve(settings: Settings) -> None:
             **options,
         )
         _Workers(config, [config.bind_socket()]).run()
+
+
+def _require_port(settings: Settings) -> None:
+    """Nothing, where the address can be listened on. Raises SettingsError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.port), family=family).close()
+    except OSError as error:
+        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        variable = "MIEN_PORT" if of_port else "MIEN_HOST"
+        raise SettingsError(variable, error.strerror or str(error)) from error
 
 
 class _Workers(Multiprocess):
@@ -286,6 +301,11 @@ def _open_gate(settings: Settings) -> Gate:
         audited=settings.audit == "on",
         secret_file=settings.secret_file,
     )
+    try:
+        if gate.keys is not None and settings.secret_file is not None:
+            read_secret(settings.secret_file)
+    except StorageUnavailable as error:
+        raise SettingsError("MIEN_KEY_FILE", error.reason) from error
     try:
         gate.require_key()
     except KeyRequired as error:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -381,6 +382,16 @@ def test_serve_says_what_keeps_it_from_serving(
     done = mien("serve")
     assert done.exit_code == 2
     assert done.stderr.startswith(f"mien: {message}")
+
+
+def test_an_address_that_cannot_be_listened_on_keeps_it_from_serving(
+    mien: Mien, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MIEN_PORT", str(taken.getsockname()[1]))
+        done = mien("serve")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith("mien: MIEN_PORT: Address already in use")
 
 
 def test_a_stranger_at_the_address_is_told_from_mien(mien: Mien) -> None:
