@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LOGGERS = ("", "mien", "uvicorn", "uvicorn.error", "uvicorn.access")
+LOGGERS = ("", "mien", "uvicorn", "uvicorn.error", "uvicorn.access", "python_multipart")
 
 
 @contextmanager

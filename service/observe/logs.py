@@ -55,6 +55,8 @@ def configure(form: Form) -> None:
     root.setLevel(logging.WARNING)
     for name in ("mien", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)
+    # What is wrong with a form is told to its caller, and in the line of the request.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.captureWarnings(True)
 
 

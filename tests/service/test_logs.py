@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser
 
 from service.observe.logs import configure, log, write
 from service.observe.record import Record
@@ -65,6 +67,16 @@ def test_a_request_is_one_line_with_what_it_was_and_came_to(
         "faces": 2,
         "decisions": {"match": 1, "no_match": 2},
     }
+
+
+def test_a_form_that_is_broken_is_no_line_beside_that_of_its_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("json")
+    form = MultipartParser(b"boundary")
+    with pytest.raises(MultipartParseError):
+        form.write(b"no boundary")
+    assert lines(capsys) == []
 
 
 def test_a_request_without_images_says_nothing_of_any(capsys: pytest.CaptureFixture[str]) -> None:
