@@ -21,7 +21,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -149,14 +149,23 @@ def verify(path: Path, head: str | None = None) -> Verdict:
     """Whether every line of all files is as it was written, and where it is not so first.
 
     head: SEQUENCE:HASH as it was noted once; the log must still have that entry. A log that is
-    being written to is judged as it was at the beginning of the check. Raises ValueError for a head
-    that cannot be one, OSError.
+    being written to is judged as it was at the beginning of the check, and anew where one of its
+    files was put aside meanwhile. Raises ValueError for a head that cannot be one, OSError.
     """
     noted = _noted(head)
+    while True:
+        files = files_of(path)
+        verdict = _judged(files or [path], noted)
+        if verdict.flaw is None or files_of(path) == files:
+            return verdict
+
+
+def _judged(files: Sequence[Path], noted: tuple[int, str]) -> Verdict:
+    """What a check of these files comes to, the oldest first."""
     first: Entry | None = None
     last: Entry | None = None
-    file, number = path, 0
-    for file in files_of(path):
+    file, number = files[-1], 0
+    for file in files:
         for number, line in enumerate(lines_of(file), 1):
             try:
                 entry = entry_of(line)

@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -317,6 +317,22 @@ def test_who_waited_for_a_file_that_was_put_aside_writes_to_the_new_one(
     assert Audit(path).record("front-desk", "identify").sequence == 7
     assert len(lines_of(aside)) == 5
     assert (verify(path).entries, verify(path).flaw) == (7, None)
+
+
+def test_a_log_that_is_put_aside_while_it_is_checked_holds(
+    divided: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, aside = audit_module.lines_of, divided.with_name("audit-c.jsonl")
+
+    def put_aside_meanwhile(file: Path, start: int = 0) -> Iterator[bytes]:
+        yield from read(file, start)
+        if file.name == "audit-a.jsonl" and not aside.exists():
+            divided.rename(aside)
+            Audit(divided).record("front-desk", "identify")
+
+    monkeypatch.setattr(audit_module, "lines_of", put_aside_meanwhile)
+    verdict = verify(divided)
+    assert (verdict.entries, verdict.flaw) == (11, None)
 
 
 def test_a_torn_line_of_a_file_that_was_put_aside_is_mended_too(path: Path) -> None:
