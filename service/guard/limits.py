@@ -202,6 +202,7 @@ RETURNING count
 
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # nobody else's; -wal and -shm get the same mode
     connection = sqlite3.connect(
         path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
     )
@@ -209,7 +210,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = OFF")
         connection.executescript(_SCHEMA)
-        path.chmod(0o600)
     except BaseException:
         connection.close()
         raise
