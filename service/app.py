@@ -221,7 +221,13 @@ def _require_port(settings: Settings) -> None:
 
 class _Workers(Multiprocess):
     """Worker processes on one port. The parent lets go of the port when it tells them to end: else
-    who comes after they have closed it would be kept waiting for nobody."""
+    who comes after they have closed it would be kept waiting for nobody. And of the workers' ends
+    of the lines on which it asks them: else it would wait for the answer of one that died then."""
+
+    def keep_subprocess_alive(self) -> None:
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
     def terminate_all(self) -> None:
         super().terminate_all()

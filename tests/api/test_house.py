@@ -151,14 +151,45 @@ def test_a_worker_that_is_slow_to_start_is_not_taken_for_dead(
         for port in workers.sockets:
             port.close()
 
-    monkeypatch.setattr(multiprocess, "Process", Slow)
+    served_by(Slow, run, settings, monkeypatch)
+    assert len(begun) == 2
+
+
+def test_a_worker_that_dies_while_it_is_asked_is_not_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the parent would begin no other, nor hear a signal."""
+    ends_heard: list[bool] = []
+
+    class Dead(Process):
+        def start(self) -> None:
+            pass
+
+        def is_alive(self, timeout: float = 5) -> bool:
+            ends_heard.append(self.parent_conn.poll(0))
+            return True
+
+    def run(workers: Any) -> None:
+        workers.init_processes()
+        workers.keep_subprocess_alive()
+        for port in workers.sockets:
+            port.close()
+
+    served_by(Dead, run, settings, monkeypatch)
+    assert ends_heard == [True, True]
+
+
+def served_by(
+    process: type[Process], run: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serves with two workers of this type, of whom `run` has charge."""
+    monkeypatch.setattr(multiprocess, "Process", process)
     monkeypatch.setattr(multiprocess, "SIGNALS", {})
     monkeypatch.setattr(app_module._Workers, "run", run)
     monkeypatch.setattr(app_module, "_load_models", lambda settings: {})
     monkeypatch.setattr(app_module.logs, "configure", lambda form: None)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     app_module.serve(settings.model_copy(update={"workers": 2, "port": 0}))
-    assert len(begun) == 2
 
 
 def test_a_worker_that_finds_the_store_locked_waits_instead_of_ending_the_service(
