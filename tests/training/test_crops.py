@@ -64,10 +64,12 @@ def test_a_crop_that_does_not_fit_is_named_and_leaves_no_half_array(tmp_path, co
         (
             "set.csv",
             b"file,name\np0/0.png,p0\n",
-            r"set\.csv has no column path and no column person",
+            r"set\.csv has no column path, person",
         ),
         ("set.csv", b"path,person\np9/9.png,p9\n", r"set\.zip has no p9/9\.png"),
-        ("set.csv", b"path,person\n", r"lists no crop"),
+        ("set.csv", b"path,person\np0/0.png\n", r"set\.csv, line 2 ends before its last column"),
+        ("set.csv", b"path,person\np0/\xe9.png,p0\n", r"set\.csv is no csv: .* can't decode"),
+        ("set.csv", b"\xef\xbb\xbfpath,person\n", r"lists no crop"),
         ("set.zip", b"PK and no more", r"set\.zip is no zip that can be read"),
     ],
 )

@@ -83,3 +83,10 @@ def test_a_pairs_file_of_another_form_is_refused_by_its_line(tmp_path):
     (tmp_path / "pairs.txt").write_text("10\t300\nAda 1 2\nAda 1\n")
     with pytest.raises(ValueError, match="line 3"):
         read_pairs(tmp_path / "pairs.txt")
+
+
+def test_a_photograph_without_landmarks_is_named(tmp_path):
+    heading = ",".join(("path", *lfw.COORDINATES))
+    (tmp_path / "landmarks.csv").write_text(f"{heading}\nAda/Ada_0001.jpg{',1' * 10}\n")
+    with pytest.raises(ValueError, match=r"landmarks\.csv has no Ada/Ada_0002\.jpg"):
+        lfw.read_crops(tmp_path, ["Ada/Ada_0001.jpg", "Ada/Ada_0002.jpg"])

@@ -393,6 +393,14 @@ def test_an_unknown_recipe_lists_what_there_is(monkeypatch, tmp_path):
         command(monkeypatch, tmp_path, "resnet")
 
 
+def test_help_tells_every_recipe(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("COLUMNS", "2000")  # or names are broken at their hyphens
+    with pytest.raises(SystemExit):
+        command(monkeypatch, tmp_path, "--help")
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*RECIPES, "patt-lite", "mzts-celeba", "hsanet-3x3"))
+
+
 def test_a_training_set_of_another_kind_is_refused_by_name(monkeypatch, tmp_path):
     (tmp_path / "faces.tar").touch()
     with pytest.raises(SystemExit, match=r"faces\.tar is no set of crops"):

@@ -3,7 +3,6 @@
 Liu et al. 2015 (arXiv:1411.7766).
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.expressions import first_there, pictures
+from training.data.listing import rows
 from training.data.pixels import Files, LazyPixels
 
 NAMES: Final = (
@@ -59,19 +59,14 @@ def read_celeba(folder: Path) -> AttributeSet:
 
 
 def _of_csv(path: Path) -> AttributeSet:
-    with path.open(newline="") as lines:
-        rows = csv.DictReader(lines)
-        absent = [name for name in ("path", "split", *NAMES) if name not in (rows.fieldnames or ())]
-        if absent:
-            raise ValueError(f"{path} has no column {', '.join(absent)}")
-        paths, splits, labels = [], [], []
-        for row in rows:
-            values, where = [row[name] for name in NAMES], f"{path}, line {rows.line_num}"
-            if not set(values) <= {"0", "1"} or row["split"] not in SPLITS:
-                raise ValueError(f"{where}: values are 0 or 1 and the split {' or '.join(SPLITS)}")
-            paths.append(row["path"])
-            splits.append(row["split"])
-            labels.append([value == "1" for value in values])
+    paths, splits, labels = [], [], []
+    for where, row in rows(path, ("path", "split", *NAMES)):
+        values = [row[name] for name in NAMES]
+        if not set(values) <= {"0", "1"} or row["split"] not in SPLITS:
+            raise ValueError(f"{where}: values are 0 or 1 and the split {' or '.join(SPLITS)}")
+        paths.append(row["path"])
+        splits.append(row["split"])
+        labels.append([value == "1" for value in values])
     place = path.with_name("crops.zip")
     return _set(place if place.exists() else path.with_name("crops"), paths, splits, labels)
 

@@ -5,7 +5,6 @@ images of one size, or a folder with a folder of such images a person. Decoding 
 under a minute, so it is done once and kept as one uint8 array. sets.py has the door to these and to
 .rec files, which are not decoded beforehand."""
 
-import csv
 import hashlib
 import os
 from bisect import bisect_right
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.listing import rows
 from training.data.pixels import Files, LazyPixels, Pixels, decode
 
 
@@ -44,16 +44,11 @@ def read_crops(csv_path: Path, cache: Path) -> Crops:
     Raises FileNotFoundError where neither zip nor folder is there, ValueError (naming the file and
     the path) for a csv without the two columns, for a zip that is none and for an image that is
     missing, broken or of another size than the first."""
-    with csv_path.open(newline="") as lines:
-        listed = csv.DictReader(lines)
-        absent = [name for name in ("path", "person") if name not in (listed.fieldnames or ())]
-        if absent:
-            raise ValueError(f"{csv_path} has no column {' and no column '.join(absent)}")
-        rows = list(listed)
-    paths = [row["path"] for row in rows]
-    people = sorted({row["person"] for row in rows if row["person"]})
+    listed = [(row["path"], row["person"]) for _, row in rows(csv_path, ("path", "person"))]
+    paths = [path for path, _ in listed]
+    people = sorted({person for _, person in listed if person})
     place = {person: i for i, person in enumerate(people)}
-    labels = np.array([place.get(row["person"], -1) for row in rows], np.int64)
+    labels = np.array([place.get(person, -1) for _, person in listed], np.int64)
     source = next(
         (p for p in (csv_path.with_suffix(".zip"), csv_path.with_suffix("")) if p.exists()), None
     )

@@ -4,9 +4,8 @@ Goodfellow et al. 2013 (arXiv:1307.0414); Barsoum et al. 2016 (arXiv:1608.01041)
 an image chose among eight emotions, "unknown" and "no face" (NF). Both name the same parts.
 """
 
-import csv
 import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -21,6 +20,7 @@ from training.data.expressions import (
     numbered,
     pictures,
 )
+from training.data.listing import rows
 from training.data.pixels import Files, Pixels, chosen
 
 SPLITS: Final = ("train", "validation", "test")  # each is held out longer than those before it
@@ -39,7 +39,7 @@ def read_fer2013(path: Path, *, duplicates: Duplicates = "remove") -> Expression
     duplicates: what becomes of images that equal, to the pixel, one of a later split.
     """
     splits, images, places = [], [], []
-    for where, row in _rows(path, ("emotion", "pixels", "Usage")):
+    for where, row in rows(path, ("emotion", "pixels", "Usage"), skip_spaces=True):
         splits.append(_split(where, row["Usage"]))
         images.append(_image(where, row["pixels"]))
         places.append(numbered(where, row["emotion"], FER2013, first=0))
@@ -71,7 +71,7 @@ def read_ferplus(
     listed = folder / "pixel_duplicates.csv"
     if not listed.exists():
         return _without_duplicates(found, _hashes(pixels))
-    group = {row["image"]: row["group"] for _, row in _rows(listed, ("group", "image"))}
+    group = {row["image"]: row["group"] for _, row in rows(listed, ("group", "image"))}
     return _without_duplicates(found, [group.get(votes.names[i], i) for i in kept])
 
 
@@ -89,7 +89,7 @@ def read_votes(path: Path) -> Votes:
     """The votes of fer2013new.csv."""
     columns = (*CLASSES, *NO_EMOTION)
     splits, names, votes = [], [], []
-    for where, row in _rows(path, ("Usage", "Image name", *columns)):
+    for where, row in rows(path, ("Usage", "Image name", *columns), skip_spaces=True):
         counts = [row[name] for name in columns]
         if not all(count.isdecimal() for count in counts):
             raise ValueError(f"{where}: votes are whole numbers, not {counts}")
@@ -147,7 +147,7 @@ def _images(folder: Path, votes: Votes) -> list[NDArray[np.uint8]]:
     if not path.exists():
         raise FileNotFoundError(f"{folder} has neither images.zip nor FER2013Train nor fer2013.csv")
     images, splits = [], []
-    for where, row in _rows(path, ("pixels", "Usage")):
+    for where, row in rows(path, ("pixels", "Usage"), skip_spaces=True):
         images.append(_image(where, row["pixels"]))
         splits.append(_split(where, row["Usage"]))
     if splits != votes.split_R.tolist():
@@ -181,20 +181,6 @@ def _hashes(pixels: Pixels) -> list[bytes]:
 
 
 # Rows
-
-
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(where it stands, row) of a csv that has the columns."""
-    with path.open(newline="") as lines:
-        rows = csv.DictReader(lines, skipinitialspace=True)
-        absent = [name for name in columns if name not in (rows.fieldnames or ())]
-        if absent:
-            raise ValueError(f"{path} has no column {', '.join(absent)}")
-        for row in rows:
-            where = f"{path}, line {rows.line_num}"
-            if any(row[name] is None for name in columns):
-                raise ValueError(f"{where} ends before its last column")
-            yield where, row
 
 
 def _split(where: str, usage: str) -> str:

@@ -17,7 +17,9 @@ SHIPPED = "ecacface-mobile"
 def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("train", parents=[places], help="train, or go on where a run stopped")
     verb.set_defaults(call=run)
-    verb.add_argument("recipe", nargs="?", default=SHIPPED, help=f"{SHIPPED}, unless named")
+    verb.add_argument(
+        "recipe", nargs="?", default=SHIPPED, help=f"{SHIPPED} unless named; there are {_there()}"
+    )
     verb.add_argument(
         "--set",
         dest="settings",
@@ -73,5 +75,8 @@ def _recipe(a: argparse.Namespace) -> tuple[Any, Any]:
     for task in TASKS:
         if a.recipe in task.RECIPES:
             return task, with_settings(task.RECIPES[a.recipe](), [*a.settings, *lengths])
-    there = ", ".join(name for task in TASKS for name in task.RECIPES)
-    raise ValueError(f"there is no recipe {a.recipe!r}; there are {there}")
+    raise ValueError(f"there is no recipe {a.recipe!r}; there are {_there()}")
+
+
+def _there() -> str:
+    return ", ".join(name for task in TASKS for name in task.RECIPES)
