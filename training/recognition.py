@@ -80,7 +80,7 @@ def begin(
         if each is not None:
             _require_side(recipe, each.pixels_NHWC)
     if isinstance(validation, Crops):
-        require_pairs(validation.labels_N)
+        require_pairs(validation.labels_N, "the validation set")
     torch.manual_seed(recipe.seed)
     network = network_of(recipe).train()
     learns = nn.ModuleDict({"network": network})

@@ -173,6 +173,24 @@ def test_sets_that_are_not_there_are_left_out_and_said(data, graphs, tmp_path):
     assert any(line.startswith(f"{tmp_path / 'lfw'} is not there") for line in said)
 
 
+def test_crops_without_a_name_are_not_taken_for_utkfaces_strangers(data, graphs, tmp_path):
+    (tmp_path / "identities").mkdir()
+    write_set(drawn_crops(people=12, each=3), tmp_path / "identities", "calibration")
+    mine = drawn_crops(people=1, each=4)
+    mine.labels_N[:] = -1
+    write_set(mine, tmp_path / "identities", "unlabelled")
+    [measured] = evaluate(graphs[:1], tmp_path, tmp_path / "cache", **SILENT)
+    assert measured.figures["identification"]["galleries"][-1]["distractors"] == 4
+    assert "groups" not in measured.figures
+
+
+def test_people_to_measure_on_have_names_and_pairs(graphs, tmp_path):
+    (tmp_path / "identities").mkdir()
+    write_set(drawn_crops(people=12, each=1), tmp_path / "identities", "validation")
+    with pytest.raises(ValueError, match=r"validation\.csv: verification needs two people, one"):
+        evaluate(graphs[:1], tmp_path, tmp_path / "cache", **SILENT)
+
+
 def test_two_sets_of_pairs_of_one_name_are_refused(graphs, tmp_path):
     crop = png(drawn_crops(people=1, each=1).pixels_NHWC[0])
     write_bin(tmp_path / "a.bin", [crop] * 4, [True, False])

@@ -20,7 +20,13 @@ from training.evaluate.groups import false_matches, group_fmr, utkface_groups
 from training.evaluate.identification import enrolled_rows, identification
 from training.evaluate.pairs import failing_pairs, pair_figures, similarities
 from training.evaluate.pairsets import PairSet, read_lfw, read_pair_set
-from training.evaluate.verification import error_curve, fnmr_at_fmr, pair_scores, verification
+from training.evaluate.verification import (
+    error_curve,
+    fnmr_at_fmr,
+    pair_scores,
+    require_pairs,
+    verification,
+)
 
 FACES = 3  # of each person that are enrolled where identification is measured
 PEOPLE = "identities/calibration"
@@ -102,6 +108,8 @@ def _people_there(folder: Path, cache: Path, say: Callable[[str], None]) -> dict
     for part in ("validation", "calibration", "train", "unlabelled"):
         if (folder / f"{part}.csv").exists():
             there[part] = read_crops(folder / f"{part}.csv", cache)
+            if part in ("validation", "calibration"):
+                require_pairs(there[part].labels_N, f"{folder / part}.csv")
         else:
             say(f"{folder / part}.csv is not there: what is measured on it is left out")
     return there
@@ -146,9 +154,10 @@ def _ask_people(network: Network, people: Mapping[str, Crops], measured: Measure
     others = [people[part] for part in ("train", "unlabelled") if part in people]
     galleries = identification(unseen, labels, *_distractors(network, others), faces=FACES)
     figures["identification"] = {"protocol": SEARCHED, "galleries": plain(galleries)}
-    if "unlabelled" in people:
+    strangers = people.get("unlabelled")
+    if strangers is not None and any(utkface_groups(strangers.paths)["sex"]):  # else not UTKFace
         calibration = Calibration.from_manifest(figures["calibration"])
-        figures["groups"] = _by_group(network, people["unlabelled"], calibration)
+        figures["groups"] = _by_group(network, strangers, calibration)
 
 
 def _distractors(

@@ -46,16 +46,16 @@ def pair_scores(
     return similarity[upper & same], similarity[upper & ~same]
 
 
-def require_pairs(labels_N: NDArray[np.int64]) -> None:
+def require_pairs(labels_N: NDArray[np.int64], of: str = "the set") -> None:
     """Raises ValueError for people of whom no mated or no non-mated pair can be made, and for a
-    crop without a person, which cannot be told to be anybody's."""
+    crop without a person, which cannot be told to be anybody's. of: what errors call them."""
     if unnamed := int((labels_N < 0).sum()):
-        raise ValueError(f"verification needs a person of every crop; {unnamed} have none")
+        raise ValueError(f"{of}: verification needs a person of every crop; {unnamed} have none")
     crops_K = np.unique(labels_N, return_counts=True)[1]
     if len(crops_K) < 2 or crops_K.max() < 2:
         raise ValueError(
-            f"verification needs two people, one of them with two crops; here are {len(labels_N)} "
-            f"crops of {len(crops_K)} people"
+            f"{of}: verification needs two people, one of them with two crops; here are "
+            f"{len(labels_N)} crops of {len(crops_K)} people"
         )
 
 
