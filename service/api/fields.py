@@ -154,7 +154,8 @@ def parse_json(text: bytes) -> Any:
     except RecursionError as error:
         raise BodyBroken("JSON", "it is nested too deeply") from error
     except ValueError as error:
-        raise BodyBroken("JSON", str(shown(str(error)))) from error
+        reason = str(error).partition(";")[0]  # what follows is advice on Python, of a long number
+        raise BodyBroken("JSON", str(shown(reason))) from error
 
 
 def limit_of(model: type[Fields], name: str) -> str:

@@ -230,7 +230,8 @@ def _json_object(field: str, value: Mapping[str, Any], largest_bytes: int) -> st
         text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size_bytes = len(text.encode())
     except (TypeError, ValueError, RecursionError):  # no JSON, NaN, a lone surrogate, too deep
-        raise FieldInvalid(field, f"not JSON: {type(value).__name__}", limit) from None
+        told = "an object with what JSON cannot hold, as a number that is not finite"
+        raise FieldInvalid(field, told, limit) from None
     if size_bytes > largest_bytes:
         raise FieldInvalid(field, f"{size_bytes} bytes", limit)
     return text

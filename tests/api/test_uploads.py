@@ -157,6 +157,13 @@ def test_a_refused_value_is_told_as_it_was_sent(client: TestClient) -> None:
     assert problem(too_large)["value"] == "1e309"
     null = client.post("/identify", json={"image": CODED, "top_k": None})
     assert problem(null)["detail"] == "top_k is null; it must be an integer from 1 to 1000"
+    kind = {"Content-Type": "application/json"}
+    vast = client.post(
+        "/galleries", content=b'{"name": "a", "metadata": {"a": 1e999}}', headers=kind
+    )
+    assert problem(vast)["value"].endswith("as a number that is not finite")
+    long = client.post("/galleries", content=b'{"name": %s}' % (b"9" * 5000), headers=kind)
+    assert problem(long)["reason"].endswith("value has 5000 digits")
     truth = client.post("/identify", json={"image": CODED, "gallery": True})
     assert problem(truth)["detail"] == "gallery is true; it must be text"
 
