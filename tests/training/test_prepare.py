@@ -387,3 +387,15 @@ def test_the_command_says_what_became_of_the_folder(people, tmp_path, monkeypatc
     assert "7/7" in told.err
     with pytest.raises(SystemExit, match="is there already"):
         main()
+
+
+def test_ctrl_c_ends_the_command_with_130_and_no_traceback(monkeypatch, tmp_path, capsys):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.verbs.prepare.prepare", stopped)
+    monkeypatch.setattr("sys.argv", ["training", "prepare", str(tmp_path), str(tmp_path / "a.rec")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\nstopped\n"
