@@ -4,6 +4,7 @@ them."""
 import asyncio
 import hashlib
 import json
+import os
 import unicodedata
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,19 +37,25 @@ class Outcome:
 
 def photographs_of(folder: Path, skipped: list[dict[str, Any]]) -> Iterator[tuple[str, Path]]:
     """(person, file) for each photograph in a person's folder or below; notes what is skipped."""
-    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK | os.X_OK):
+            continue  # what lies in it comes by itself
         inside = path.relative_to(folder)
-        reason = _unfit(inside) if path.is_file() else "no file, or a link to none"
+        reason = _unfit(path, inside)
         if reason is None:
             yield unicodedata.normalize("NFC", inside.parts[0]), path
         else:
             skipped.append({"file": shown(inside), "reason": reason})
 
 
-def _unfit(inside: Path) -> str | None:
-    """Why a file is no person's photograph, by its path in the folder; None where it is one."""
+def _unfit(path: Path, inside: Path) -> str | None:
+    """Why it is no person's photograph, by its path in the folder too; None where it is one."""
     if any(part.startswith(".") for part in inside.parts):
         return "hidden"
+    if path.is_dir():
+        return "a link to a folder" if path.is_symlink() else "a folder that cannot be read"
+    if not path.is_file():
+        return "no file, or a link to none"
     if inside.suffix.lower() not in SUFFIXES:
         return "not named as a photograph"
     if len(inside.parts) == 1:

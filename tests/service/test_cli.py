@@ -104,6 +104,7 @@ def test_odd_files_are_left_alone_and_counted(mien: Mien, people: Path) -> None:
     written(people / "ada" / "notes.txt", b"x")
     written(people / "loose.png", drawn_photo(5))
     (people / "ada" / "gone.png").symlink_to(people / "nowhere.png")
+    (people / "cleo").symlink_to(people / "ben")
     (people / "nobody").mkdir()
     (people / "ada" / "0.png").rename(people / "ada" / "0.PNG")
     (people / "ada" / "trip").mkdir()
@@ -116,6 +117,7 @@ def test_odd_files_are_left_alone_and_counted(mien: Mien, people: Path) -> None:
         "ada/._0.png": "hidden",
         "ada/notes.txt": "not named as a photograph",
         "ada/gone.png": "no file, or a link to none",
+        "cleo": "a link to a folder",
         "loose.png": "in no person's folder",
     }
     assert sorted(entry["file"] for entry in outcome["enrolled"]) == [
