@@ -79,6 +79,9 @@ def enroll(
     gallery: Gallery = "default",
     face: Annotated[str, typer.Option(help="only: one face a photograph; or largest.")] = "only",
     quality: Annotated[str, typer.Option(help="off, standard or strict.")] = "off",
+    consent: Annotated[
+        str | None, typer.Option(help="Everybody's, as JSON: basis, time, reference.")
+    ] = None,
     url: Url = None,
     data: Data = None,
     as_json: AsJson = False,
@@ -94,7 +97,7 @@ def enroll(
         photographs = list(photographs_of(folder, outcome.skipped))
         if not photographs:
             raise Unable(f"{folder} has no photographs in folders of persons")
-        fields = {"gallery": gallery, "face": face, "quality": quality}
+        fields = {"gallery": gallery, "face": face, "quality": quality, "consent": consent}
         asyncio.run(enroll_folder(_place(url, data), folder, photographs, fields, outcome, err))
     if as_json:
         print_json(vars(outcome))

@@ -149,9 +149,26 @@ def test_names_of_any_script_are_one_person_however_they_are_composed(
     assert faces_of(settings, "Zo\u00eb [1]") == 2
 
 
+def test_a_folder_is_enrolled_with_everybodys_consent(
+    mien: Mien, people: Path, settings: Settings
+) -> None:
+    store = open_gallery(settings.data)
+    store.create_gallery("staff", requires_consent=True)
+    store.close()
+    without = mien("enroll", people, "--gallery", "staff")
+    assert (without.exit_code, without.stdout.count("No record of consent")) == (1, 4)
+    time = "2026-07-31T09:30:00+00:00"
+    consent = {"basis": "explicit-consent", "time": time, "reference": "form 17"}
+    done = mien("enroll", people, "--gallery", "staff", "--consent", json.dumps(consent))
+    assert (done.exit_code, faces_of(settings, "ada", "staff")) == (0, 2)
+    kept = json.loads(mien("export-person", "ben", "--gallery", "staff").stdout)
+    assert kept["person"]["consent"] == consent
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("enroll", "PEOPLE", "--consent", "yes"), "Invalid field: consent is 'yes'"),
         (("enroll", "PEOPLE", "--gallery", "none"), "Unknown gallery: there is no gallery 'none'"),
         (("enroll", "PEOPLE", "--face", "both"), "Invalid field: face is 'both'"),
         (("enroll", "PEOPLE/ada"), "has no photographs in folders of persons"),
