@@ -145,13 +145,7 @@ def test_a_worker_that_is_slow_to_start_is_not_taken_for_dead(
 
         join = kill
 
-    def run(workers: Any) -> None:
-        workers.init_processes()
-        workers.keep_subprocess_alive()
-        for port in workers.sockets:
-            port.close()
-
-    served_by(Slow, run, settings, monkeypatch)
+    look_after_two(Slow, settings, monkeypatch)
     assert len(begun) == 2
 
 
@@ -169,20 +163,21 @@ def test_a_worker_that_dies_while_it_is_asked_is_not_waited_for(
             ends_heard.append(self.parent_conn.poll(0))
             return True
 
+    look_after_two(Dead, settings, monkeypatch)
+    assert ends_heard == [True, True]
+
+
+def look_after_two(
+    process: type[Process], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serves with two workers of this type for one look of the parent at each."""
+
     def run(workers: Any) -> None:
         workers.init_processes()
         workers.keep_subprocess_alive()
         for port in workers.sockets:
             port.close()
 
-    served_by(Dead, run, settings, monkeypatch)
-    assert ends_heard == [True, True]
-
-
-def served_by(
-    process: type[Process], run: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Serves with two workers of this type, of whom `run` has charge."""
     monkeypatch.setattr(multiprocess, "Process", process)
     monkeypatch.setattr(multiprocess, "SIGNALS", {})
     monkeypatch.setattr(app_module._Workers, "run", run)
