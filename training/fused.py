@@ -60,8 +60,9 @@ def _replaced(module: nn.Module) -> nn.Module:
 
 
 def bfloat16_pays() -> bool:
-    """Whether this CPU has matrix units for bfloat16 (AMX); without, float32 maps are as fast."""
-    return bool(torch.cpu._is_amx_tile_supported())
+    """True if this CPU multiplies bfloat16 numbers itself (AMX or AVX512_BF16); without, float32
+    maps are as fast."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def _is_depthwise(module: nn.Module, around: tuple[int, ...] = ()) -> bool:

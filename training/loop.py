@@ -41,8 +41,9 @@ class Run:
     validate: named figures of the network, or none; leaves its mode as it was. best: the one of
     them by which best.safetensors is chosen, highest is best.
     clip: the norm that the network's gradient is cut to. facts: more for the log's first row.
-    kept: what is kept in the network's place, an average of it. then: puts together the run that
-    goes on from this one's best network, where a recipe has two stages."""
+    fresh: called once before the first step of a new run, with whether it was given another's
+    weights. kept: what is kept in the network's place, an average of it. then: puts together the
+    run that goes on from this one's best network, where a recipe has two stages."""
 
     recipe: Any
     learns: nn.ModuleDict
@@ -55,6 +56,7 @@ class Run:
     clip: float | None = None
     validate_every: int = 500
     facts: dict[str, Any] = field(default_factory=dict)
+    fresh: Callable[[bool], None] | None = None
     kept: nn.Module | None = None
     then: Callable[[], "Run"] | None = None
 
@@ -82,6 +84,8 @@ def train(
     progress = resume(last, recipe, run.learns, run.optimizer)
     if warm is not None and fresh:
         progress.rounds = warm_up(warm, network)
+    if fresh and run.fresh is not None:
+        run.fresh(warm is not None)
     put = lambda path: save(path, recipe, run.learns, run.optimizer, progress)  # noqa: E731
     if fresh:
         put(last)

@@ -3,7 +3,7 @@ answers, and cross-entropy over people.
 
 B crops of a batch, N of a set, D embedding width, C people."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training import ranks
-from training.data.batches import Batch, coming
+from training.data.batches import Batch, Share, coming
 from training.data.crops import Crops, join
 from training.data.pixels import Pixels
-from training.data.sets import read_set
+from training.data.sets import NamedSet, named_sets, of_training, read_set
 from training.evaluate.pairs import similarities, tar_at_far, ten_fold
 from training.evaluate.pairsets import PairSet, read_pair_set
 from training.evaluate.verification import require_pairs, verification
@@ -32,7 +32,7 @@ from training.networks.sranet import SRANet
 from training.recipes import DataAbsent, Sources
 from training.recipes.recognition import RECIPES, Recipe
 from training.sharded import Classifier
-from training.teacher import teacher_embeddings
+from training.teacher import Ask, Target, open_teachers, teacher_embeddings
 
 __all__ = ["RECIPES", "begin", "embed", "network_of", "prepare", "recipe_of"]
 
@@ -46,6 +46,9 @@ NETWORKS: dict[str, Callable[[Recipe], nn.Module]] = {
 }
 SIDE = 112  # of the crops, in px, that a network takes
 SIDES = {"mobile56": 56}  # where it is another
+FITTED_ON = 5000  # crops that the teachers' projection is fitted on
+STARTED_ON = 4  # crops of a person that its class begins at
+FIT = 1 << 43  # a stream of random numbers under the run's seed
 
 
 def prepare(recipe: Recipe, sources: Sources, machine: Machine) -> Run:
@@ -55,10 +58,11 @@ def prepare(recipe: Recipe, sources: Sources, machine: Machine) -> Run:
     do not fit together."""
     with ranks.first():
         sets = _training_sets(recipe, sources)
+        shares = _shares(recipe, sources, sets)
         crops = sets[0] if len(sets) == 1 else join(*sets)
-        teacher = _answers(recipe, sources, sets)
+        teacher = _teacher(recipe, sources, sets)
         validation = _validation_set(recipe, sources)
-    run = begin(recipe, crops, teacher, validation, machine)
+    run = begin(recipe, crops, teacher, validation, machine, shares)
     run.facts["train"] = [str(path) for path in sources.train]
     return run
 
@@ -66,16 +70,19 @@ def prepare(recipe: Recipe, sources: Sources, machine: Machine) -> Run:
 def begin(
     recipe: Recipe,
     crops: Crops,
-    teacher_ND: NDArray[np.float32] | None,
+    teacher: NDArray[np.float32] | Ask | None,
     validation: Crops | PairSet | None,
     machine: Machine,
+    shares: Sequence[Share] = (),
 ) -> Run:
     """A Run from fresh weights.
 
-    teacher_ND: float32, row i for crop i, needed for distillation. Raises ValueError for a recipe
-    whose names or widths do not fit, naming them, and for crops of another size than its network's
-    and a validation set that has no pairs."""
-    _check(recipe, crops, teacher_ND)
+    teacher: answers float32 (N, answer width), row i for crop i, or the teachers themselves, to be
+    asked about every crop as it is seen; needed for distillation. shares: see batches. Raises
+    ValueError for a recipe whose names or widths do not fit, naming them, and for crops of another
+    size than its network's and a validation set that has no pairs."""
+    ask = teacher if callable(teacher) else None
+    width = _check(recipe, crops, teacher)
     for each in (crops, validation):
         if each is not None:
             _require_side(recipe, each.pixels_NHWC)
@@ -86,20 +93,44 @@ def begin(
     learns = nn.ModuleDict({"network": network})
     stepping = machine.stepping(network)
     if recipe.classification:
-        learns["classifier"] = _classifier(recipe, crops, teacher_ND).to(machine.device)
+        learns["classifier"] = _classifier(recipe, len(crops.people)).to(machine.device)
+    if teacher is not None:
+        learns["target"] = Target(width, recipe.embedding).to(machine.device)
+
+    def clean(places: NDArray[np.int64]) -> Tensor:
+        """The teachers' answers to unchanged crops."""
+        found = ask(crops.pixels_NHWC[places]) if ask else teacher[places]
+        return torch.from_numpy(np.asarray(found, np.float32)).to(machine.device)
+
+    def fresh(warmed: bool) -> None:
+        if teacher is None:
+            return
+        if warmed or width != recipe.embedding:
+            rng = np.random.default_rng((recipe.seed, FIT))
+            places = np.sort(rng.permutation(len(crops))[:FITTED_ON])
+            student_NW = None
+            if warmed:
+                student = embed(network, crops.pixels_NHWC[places], pixel_scale=recipe.pixel_scale)
+                student_NW = torch.from_numpy(student).to(machine.device)
+            learns["target"].fit(clean(places), student_NW)
+        if recipe.teacher_start and recipe.classification:
+            _start_at(learns["classifier"], learns["target"], clean, crops.labels_N)
 
     def losses(batch: Batch) -> dict[str, Tensor]:
         inputs = as_input(batch.pixels_NHWC, machine.device, recipe.pixel_scale)
         with machine.autocast():
             embeddings_BD = stepping(inputs).float()
         named = {"loss": embeddings_BD.new_zeros(())}
-        if recipe.distillation and teacher_ND is not None:
-            answers_BD = torch.from_numpy(teacher_ND[batch.indices_N]).to(machine.device)
+        if recipe.distillation and teacher is not None:
+            found = batch.answers_ND if ask else teacher[batch.indices_N]
+            answers_BD = learns["target"](torch.from_numpy(found).to(machine.device))
             named["distance"] = cosine_distillation(embeddings_BD, answers_BD)
             named["loss"] = named["loss"] + recipe.distillation * named["distance"]
         if recipe.classification:
             classifier = learns["classifier"]
             labels_B = torch.from_numpy(crops.labels_N[batch.indices_N]).to(machine.device)
+            if batch.mixed_N is not None:  # a mixture is nobody
+                labels_B[torch.from_numpy(batch.mixed_N).to(machine.device)] = -1
             named["cross_entropy"] = classifier(embeddings_BD, labels_B)
             named["loss"] = named["loss"] + recipe.classification * named["cross_entropy"]
             if recipe.loss == "curricular":
@@ -113,11 +144,14 @@ def begin(
         losses=losses,
         optimizer=_optimizer(recipe, learns),
         rate=lambda step, _: rate(recipe, step),
-        batches=coming(crops.pixels_NHWC, recipe),
+        batches=coming(
+            crops.pixels_NHWC, recipe, shares=shares, mixtures=recipe.mixtures, answer=ask
+        ),
         validate=lambda: validate(network, validation, recipe.pixel_scale),
         best={Crops: "tar_at_far_1e3", PairSet: "accuracy"}.get(type(validation)),
         validate_every=recipe.validate_every,
         facts={"step": machine.step, "bfloat16": machine.bfloat16},
+        fresh=fresh,
     )
 
 
@@ -183,15 +217,9 @@ def validate(
     }
 
 
-def _classifier(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | None) -> Classifier:
-    start = None
-    if recipe.teacher_start and teacher_ND is not None:
-        centres = np.zeros((len(crops.people), recipe.embedding), np.float32)
-        known = crops.labels_N >= 0
-        np.add.at(centres, crops.labels_N[known], teacher_ND[known])
-        start = F.normalize(torch.from_numpy(centres))
+def _classifier(recipe: Recipe, people: int) -> Classifier:
     return Classifier(
-        len(crops.people),
+        people,
         recipe.embedding,
         loss=recipe.loss,
         scale=recipe.scale,
@@ -201,8 +229,26 @@ def _classifier(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | 
         r_with_margin=recipe.r_with_margin,
         sample=recipe.sample,
         seed=recipe.seed,
-        init_CD=start,
     )
+
+
+def _start_at(
+    classifier: Classifier,
+    target: Target,
+    clean: Callable[[NDArray[np.int64]], Tensor],
+    labels_N: NDArray[np.int64],
+) -> None:
+    """Puts each class's direction at the mean target of its person's first few crops."""
+    by_person = np.argsort(labels_N, kind="stable")
+    by_person = by_person[labels_N[by_person] >= 0]
+    _, first, count = np.unique(labels_N[by_person], return_index=True, return_counts=True)
+    few = np.minimum(count, STARTED_ON)
+    places = np.concatenate([by_person[i : i + n] for i, n in zip(first, few, strict=True)])
+    targets_ND, owners = target(clean(places)), torch.from_numpy(labels_N[places])
+    centres = targets_ND.new_zeros(classifier.classes, targets_ND.shape[1])
+    centres.index_add_(0, owners.to(centres.device), targets_ND)
+    with torch.no_grad():
+        classifier.weight.copy_(F.normalize(centres)[classifier.first : classifier.last])
 
 
 def _optimizer(recipe: Recipe, learns: nn.ModuleDict) -> torch.optim.Optimizer | MuonAndAdamW:
@@ -250,7 +296,8 @@ def _sranet(depth: int, recipe: Recipe) -> SRANet:
     )
 
 
-def _check(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | None) -> None:
+def _check(recipe: Recipe, crops: Crops, teacher: NDArray[np.float32] | Ask | None) -> int:
+    """The width of the teacher's answers, 0 without; raises ValueError for what does not fit."""
     for name, value, allowed in (
         ("optimizer", recipe.optimizer, ("muon", "adamw", "sgd")),
         ("decays", recipe.decays, ("matrices", "all but norms", "all")),
@@ -261,14 +308,27 @@ def _check(recipe: Recipe, crops: Crops, teacher_ND: NDArray[np.float32] | None)
         raise ValueError(f"{recipe.name} has nothing to learn from: both weights are 0")
     if recipe.classification and not len(crops.people):
         raise ValueError(f"{recipe.name} learns from people, but no crop has one")
-    if recipe.distillation and teacher_ND is None:
+    if recipe.distillation and teacher is None:
         raise ValueError(f"{recipe.name} learns from a teacher, but --teacher is not given")
-    if teacher_ND is not None and teacher_ND.shape != (len(crops), recipe.embedding):
+    if recipe.mixtures and not callable(teacher):
         raise ValueError(
-            f"the teacher's answers are {teacher_ND.shape}; "
-            f"{len(crops)} crops and embedding={recipe.embedding} want "
-            f"{(len(crops), recipe.embedding)}"
+            f"{recipe.name}: mixtures={recipe.mixtures:g} need teachers that are asked about the "
+            "crop as it is seen: consistent=True, and a graph for a teacher"
         )
+    if teacher is None:
+        return 0
+    if callable(teacher):
+        width = teacher(np.zeros((1, SIDE, SIDE, 3), np.uint8)).shape[1]
+        fits, shape = width >= recipe.embedding, f"{width} numbers wide"
+    else:
+        width, shape = teacher.shape[-1], str(teacher.shape)
+        fits = teacher.ndim == 2 and len(teacher) == len(crops) and width >= recipe.embedding
+    if not fits:
+        raise ValueError(
+            f"the teacher's answers are {shape}; {len(crops)} crops and "
+            f"embedding={recipe.embedding} want {(len(crops), recipe.embedding)} or wider"
+        )
+    return width
 
 
 def _require_side(recipe: Recipe, pixels: Pixels) -> None:
@@ -281,11 +341,9 @@ def _require_side(recipe: Recipe, pixels: Pixels) -> None:
 
 
 def _training_sets(recipe: Recipe, sources: Sources) -> list[Crops]:
-    paths = sources.train
-    if not paths and not recipe.data:
-        # A teacher can say something of a crop without a name; labels cannot.
-        parts = ("train", "unlabelled") if recipe.distillation else ("train",)
-        paths = tuple(sources.data / "identities" / f"{part}.csv" for part in parts)
+    paths, named = sources.train, _named(recipe, sources)
+    if named:
+        paths = tuple(sources.data / "identities" / f"{each.name}.csv" for each in named)
     absent = [path for path in paths if not path.exists()]
     wanted = f"{recipe.data or 'a set of crops'} ({_counts(recipe.crops, recipe.people)})"
     if absent or not paths:
@@ -294,6 +352,8 @@ def _training_sets(recipe: Recipe, sources: Sources) -> list[Crops]:
             f"{recipe.name}: expected {wanted} as .rec, folder or csv beside its zip; found {found}"
         )
     sets = [read_set(path, sources.cache) for path in paths]
+    if named:
+        sets = [of_training(s, each.prefix) for s, each in zip(sets, named, strict=True)]
     if len(sets) > 1:
         sets = [_own_people(crops, path) for crops, path in zip(sets, paths, strict=True)]
     if ranks.rank() == 0:
@@ -314,23 +374,60 @@ def _counts(crops: int, people: int) -> str:
     return f"{crops:,} crops of {people:,} people" if crops else "any number"
 
 
-def _answers(recipe: Recipe, sources: Sources, sets: list[Crops]) -> NDArray[np.float32] | None:
+def _named(recipe: Recipe, sources: Sources) -> list[NamedSet]:
+    """The recipe's own sets; none where others are given or are to be given."""
+    return [] if sources.train or recipe.data else named_sets(recipe.sets)
+
+
+def _shares(recipe: Recipe, sources: Sources, sets: list[Crops]) -> list[Share]:
+    """What each set has of a batch; sets without a share divide the rest by their sizes."""
+    ends = np.cumsum([0, *map(len, sets)])
+    given, rest = [], []
+    named = _named(recipe, sources) or [None] * len(sets)
+    for each, start, end in zip(named, ends[:-1], ends[1:], strict=True):
+        if each is None or each.share is None:
+            rest.append(np.arange(start, end))
+        elif not (size := round(each.share * recipe.batch)):
+            raise ValueError(
+                f"sets: {each.name}'s share of {each.share:g} is no crop of a batch of "
+                f"{recipe.batch}"
+            )
+        else:
+            given.append(Share(np.arange(start, end), size))
+    left = recipe.batch - sum(share.size for share in given)
+    if bool(rest) != (left > 0):
+        raise ValueError(f"sets: {recipe.sets!r} leaves {left} of {recipe.batch} crops of a batch")
+    return [*([Share(np.concatenate(rest), left)] if rest else []), *given]
+
+
+def _teacher(
+    recipe: Recipe, sources: Sources, sets: list[Crops]
+) -> NDArray[np.float32] | Ask | None:
     if not recipe.distillation:
         if sources.teacher:
             raise ValueError(
                 f"{recipe.name} learns from no teacher: --teacher wants --set distillation=1, say"
             )
         return None
-    path = sources.teacher or sources.data / "teacher" / "teacher.onnx"
-    if not path.exists():
+    folder = sources.data / "teacher"
+    named = [folder / f"{name}.onnx" for name in recipe.teachers.split()]
+    paths = [sources.teacher] if sources.teacher else named
+    if len(set(paths)) < max(1, len(paths)):
+        raise ValueError(f"teachers: {recipe.teachers!r} names none, or one twice")
+    if absent := next((path for path in paths if not path.exists()), None):
         raise DataAbsent(
-            f"{recipe.name}: expected a teacher (.onnx or .npy); found nothing at {path}"
+            f"{recipe.name}: expected a teacher (.onnx or .npy); found nothing at {absent}"
         )
-    if path.suffix == ".npy":
-        return _stored(path)
+    if paths[0].suffix == ".npy":
+        if recipe.consistent:
+            raise ValueError(f"{paths[0]}: stored answers need consistent=False")
+        return _stored(paths[0])
+    if recipe.consistent:
+        return open_teachers(paths)
     # Set by set, so that what a teacher said of one is found again beside another.
-    ask = partial(teacher_embeddings, path, cache=sources.cache, threads=sources.threads)
-    return np.concatenate([ask(crops.pixels_NHWC) for crops in sets])
+    ask = partial(teacher_embeddings, cache=sources.cache, threads=sources.threads)
+    rows = [np.concatenate([ask(path, each.pixels_NHWC) for path in paths], 1) for each in sets]
+    return np.concatenate(rows) / np.float32(len(paths) ** 0.5)
 
 
 def _stored(path: Path) -> NDArray[np.float32]:

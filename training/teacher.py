@@ -1,18 +1,74 @@
-"""A teacher's answers: embeddings of crops by any ONNX graph of the recognition contract, kept on
-disk.
+"""Teachers' answers: embeddings of crops by any ONNX graphs of the recognition contract, asked
+while a run goes on or ahead and kept on disk.
 
-Distillation learns from these answers alone; the teacher's weights are never read.
+Distillation learns from these answers alone; the teachers' weights are never read. D: width of an
+answer, the sum over the teachers; W: the student's width.
 """
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from training.graphs import open_graph
+
+AT_ONCE = 8  # crops that a teacher is asked about; larger batches do not stay in the CPU's cache
+Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def open_teachers(graphs: Sequence[Path], *, threads: int = 1) -> Ask:
+    """A function from crops uint8 (n, 112, 112, 3) to the graphs' unit embeddings side by side,
+    float32 (n, D), of unit length again.
+
+    Raises FileNotFoundError and ValueError as open_graph does."""
+    opened = [open_graph(graph, threads=threads) for graph in graphs]
+
+    def ask(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = [crops[i : i + AT_ONCE] for i in range(0, len(crops), AT_ONCE)]
+        rows = [np.concatenate([embed(part) for embed in opened], axis=1) for part in parts]
+        return np.concatenate(rows) / np.float32(len(opened) ** 0.5)
+
+    return ask
+
+
+class Target(nn.Module):
+    """Answers (n, D) to what a student of width W is to say, (n, W), of unit length.
+
+    matrix_DW: a buffer without a gradient, so that it is kept in a run's checkpoints; the first W
+    numbers as they are until `fit`."""
+
+    matrix_DW: Tensor
+
+    def __init__(self, answer_width: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix_DW", torch.eye(answer_width, width))
+
+    def forward(self, answers_ND: Tensor) -> Tensor:
+        return F.normalize(answers_ND @ self.matrix_DW)
+
+    def fit(self, answers_ND: Tensor, student_NW: Tensor | None) -> None:
+        """Takes the principal directions of the answers (about zero: cosines are kept); answers as
+        wide as the student are taken as they are.
+
+        student_NW: what a warmed student says of the same crops. The directions are then turned by
+        the orthogonal matrix that brings the targets nearest to it (Schoenemann 1966), so that
+        nothing that it knows has to be learnt again under another name."""
+        answer_width, width = self.matrix_DW.shape
+        matrix_DW = torch.eye(width)
+        if answer_width != width:  # of all directions, in case the answers are few
+            moment_DD = answers_ND.T.double() @ answers_ND.double()
+            matrix_DW = torch.linalg.eigh(moment_DD).eigenvectors.flip(1)[:, :width].float()
+        if student_NW is not None:
+            left, _, right = torch.linalg.svd((answers_ND @ matrix_DW).T @ student_NW)
+            matrix_DW = matrix_DW @ left @ right
+        self.matrix_DW.copy_(matrix_DW)
 
 
 def teacher_embeddings(

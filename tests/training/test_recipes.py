@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.standin import recognition_graph
 from tests.training.crops import drawn_crops, png, write_set
 from tests.training.runs import differences, state_of
 from training import ranks
@@ -147,6 +148,7 @@ def test_crops_without_a_person_are_learnt_from_the_teacher_alone():
 def test_the_classes_begin_at_the_teachers_mean_answer_where_asked():
     teacher = answers()
     run = begin(replace(SMALL, teacher_start=True, distillation=1.0), CROPS, teacher, None, CPU)
+    run.fresh(False)
     mean = teacher[CROPS.labels_N == 1].mean(0)
     weight = run.learns["classifier"].weight[1].detach().numpy()
     np.testing.assert_allclose(weight, mean / np.linalg.norm(mean), atol=1e-5)
@@ -239,6 +241,104 @@ def test_a_recipe_that_cannot_run_is_refused_before_its_first_step(change, messa
 def test_answers_of_another_set_or_width_are_refused():
     with pytest.raises(ValueError, match=r"answers are \(12, 128\); 12 crops and embedding=512"):
         begin(replace(SMALL, distillation=1.0), CROPS, answers(width=128), None, CPU)
+
+
+def asked(crops_NHWC: np.ndarray) -> np.ndarray:
+    """A teacher of 1,024 numbers: two views of each crop's small picture, of unit length."""
+    small = crops_NHWC[:, ::8, ::8].reshape(len(crops_NHWC), -1).astype(np.float32)
+    wide = np.concatenate([small, 255 - small], axis=1)[:, :1024] - 127.5
+    return wide / np.linalg.norm(wide, axis=1, keepdims=True)
+
+
+def test_teachers_are_asked_about_what_is_seen_and_mixtures_are_nobody(tmp_path):
+    recipe = replace(
+        SMALL, distillation=1.0, consistent=True, mixtures=1.0, steps=2, teacher_start=True
+    )
+    run = begin(recipe, CROPS, asked, None, CPU)
+    train(run, tmp_path)
+    [(_, batch)] = run.batches(0, 1)
+    found = run.losses(batch)
+    assert found["cross_entropy"] == 0
+    target = run.learns["target"](torch.from_numpy(batch.answers_ND))
+    embeddings = run.learns["network"](as_input(batch.pixels_NHWC, CPU.device))
+    torch.testing.assert_close(found["distance"], cosine_distillation(embeddings, target))
+
+
+def test_the_targets_axes_are_kept_with_the_run_that_they_were_fitted_for(tmp_path):
+    recipe = replace(SMALL, distillation=1.0, consistent=True, steps=2)
+    first = begin(recipe, CROPS, asked, None, CPU)
+    train(first, tmp_path)
+    again = begin(recipe, CROPS, asked, None, CPU)
+    train(again, tmp_path)
+    fitted = first.learns["target"].matrix_DW
+    assert not torch.equal(fitted, torch.eye(1024, 512))
+    # A copy of the same bytes, on any processor.
+    assert torch.equal(again.learns["target"].matrix_DW, fitted)
+
+
+def test_a_warmed_student_begins_near_its_teachers(tmp_path):
+    begun = begin(SMALL, CROPS, None, None, CPU)
+    train(begun, tmp_path / "before")
+    said = torch.from_numpy(embed(begun.learns["network"], CROPS.pixels_NHWC))
+    turned = torch.linalg.qr(torch.randn(512, 512, generator=torch.manual_seed(1))).Q
+    recipe = replace(SMALL, distillation=1.0, classification=0.0)
+    run = begin(recipe, CROPS, (said @ turned).numpy(), None, CPU)
+    run.learns["network"].load_state_dict(begun.learns["network"].state_dict())
+    run.fresh(True)
+    target = run.learns["target"](said @ turned)
+    torch.testing.assert_close(target, said, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "teacher", "message"),
+    [
+        ({"mixtures": 0.5}, answers(), "mixtures=0.5 need teachers that are asked"),
+        ({}, answers(CROPS)[:5], r"answers are \(5, 512\); 12 crops"),
+        ({}, lambda crops: np.ones((len(crops), 128), np.float32), "answers are 128 numbers wide"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_before_the_first_step(change, teacher, message):
+    with pytest.raises(ValueError, match=message):
+        begin(replace(SMALL, distillation=1.0, **change), CROPS, teacher, None, CPU)
+
+
+def test_sets_and_teachers_come_by_name_and_a_share_is_part_of_every_batch(tmp_path):
+    (tmp_path / "identities").mkdir()
+    (tmp_path / "teacher").mkdir()
+    for name, each in (("train", 3), ("families", 2)):
+        write_set(drawn_crops(people=2, each=each), tmp_path / "identities", name)
+    (tmp_path / "identities" / "validation.csv").write_bytes(
+        write_set(CROPS, tmp_path / "identities", "validation").read_bytes()
+    )
+    for name in ("one", "two"):
+        (tmp_path / "teacher" / f"{name}.onnx").write_bytes(recognition_graph())
+    recipe = replace(
+        SMALL,
+        distillation=1.0,
+        sets="train families:0.25",
+        teachers="one two",
+        consistent=True,
+    )
+    sources = Sources(tmp_path, tmp_path / "cache")
+    run = prepare(recipe, sources, CPU)
+    assert (run.recipe.crops, run.recipe.people) == (10, 2)
+    assert run.learns["target"].matrix_DW.shape == (1024, 512)
+    for _, batch in run.batches(0, 4):
+        assert (batch.indices_N >= 6).tolist() == [False, False, False, True]
+        assert batch.answers_ND.shape == (4, 1024)
+    for change, message in (
+        ({"teachers": "one one"}, "names none, or one twice"),
+        ({"teachers": ""}, "names none, or one twice"),
+        ({"teachers": "three"}, r"found nothing at .*three\.onnx"),
+        ({"sets": "train families:0.01"}, "families's share of 0.01 is no crop of a batch of 4"),
+        ({"sets": "train:0.5"}, "leaves 2 of 4 crops of a batch"),
+        ({"sets": "train strangers"}, r"nothing at .*strangers\.csv"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            prepare(replace(recipe, **change), sources, CPU)
+    (tmp_path / "identities" / "families.zip").unlink()
+    with pytest.raises(FileNotFoundError, match=r"neither families\.zip nor a folder"):
+        prepare(recipe, Sources(tmp_path, tmp_path / "elsewhere"), CPU)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.training.crops import drawn_crops, png, write_set
-from training.data.crops import join
+from training.data.crops import Crops, join
 from training.data.pixels import Files
 from training.data.recordio import RecordWriter
-from training.data.sets import read_set
+from training.data.sets import NamedSet, named_sets, of_training, read_set
 
 CROPS = drawn_crops(people=2, each=2)
 
@@ -136,3 +136,43 @@ def test_joined_with_a_rec_nothing_is_decoded_beforehand(tmp_path):
     assert joined.labels_N.tolist() == [2, 2, 3, 3, 0, 0, 1, 1, 0, 0, 1, 1]
     with pytest.raises(ValueError, match=r"\(112, 112, 3\) and \(96, 96, 3\) do not join"):
         join(rec, drawn_crops(people=1, each=1, side=96))
+
+
+def test_sets_are_named_with_a_prefix_of_their_paths_and_a_share_of_the_batch():
+    assert named_sets("train families:0.25 strangers/ff") == [
+        NamedSet("train", "", None),
+        NamedSet("families", "", 0.25),
+        NamedSet("strangers", "ff", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no set is named"),
+        ("train train:0.5", "train is named twice"),
+        ("train:half", "train:half has a share of 'half'"),
+        ("train:0", r"train:0 is not NAME\[/PREFIX\]\[:SHARE\] with a share in \(0, 1\]"),
+        ("train:nan", "train:nan is not"),
+        (":0.5", ":0.5 is not"),
+        ("train:0.7 families:0.6", "the shares add up to 1.3; the limit is 1"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused_by_what_is_wrong(text, message):
+    with pytest.raises(ValueError, match=message):
+        named_sets(text)
+
+
+def test_every_tenth_face_of_fairface_is_left_to_calibration():
+    names = ["ff/1.webp", "ff/10.webp", "ff/101.webp", "ff/2340.webp", "utk/10_0.webp", "ff/7.webp"]
+    labels = np.array([0, 1, -1, 1, 2, 3])
+    pixels = np.arange(6, dtype=np.uint8)[:, None, None, None]
+    kept = of_training(Crops(pixels, names, labels, ["a", "b", "c", "d"]))
+    assert kept.paths == ["ff/1.webp", "ff/101.webp", "utk/10_0.webp", "ff/7.webp"]
+    assert kept.pixels_NHWC.ravel().tolist() == [0, 2, 4, 5]
+    assert kept.people == ["a", "c", "d"]
+    assert kept.labels_N.tolist() == [0, -1, 1, 2]
+    faces = of_training(Crops(pixels, names, labels, ["a", "b", "c", "d"]), "ff/")
+    assert faces.paths == ["ff/1.webp", "ff/101.webp", "ff/7.webp"]
+    with pytest.raises(ValueError, match="a path that begins with 'xy'"):
+        of_training(Crops(pixels, names, labels, ["a", "b", "c", "d"]), "xy")

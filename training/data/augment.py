@@ -72,6 +72,37 @@ def tinted(crop_rgb: Crop, rng: Rng) -> Crop:
     return _tinted(crop_rgb, rng) if rng.random() < 0.5 else crop_rgb
 
 
+def served(crop_rgb: Crop, rng: Rng) -> Crop:
+    """As the service meets faces: mirrored, misaligned, turned away, cut by the photograph's edge,
+    partly hidden, blurred, dark, noisy, small and scaled up, packed by JPEG, with a colour cast.
+
+    Strong on purpose: for a teacher that is asked about the very crop that comes out."""
+    crop_rgb = flip(crop_rgb, rng)
+    if rng.random() < 0.4:
+        crop_rgb = _moved(crop_rgb, rng, turn=12, scale=0.12, shift=5)
+    if rng.random() < 0.2:
+        crop_rgb = _turned_away(crop_rgb, rng)
+    if rng.random() < 0.2:
+        crop_rgb = _lit(crop_rgb, rng, gains=(0.25, 1.5), offset=30)
+    if rng.random() < 0.15:
+        crop_rgb = _tinted(crop_rgb, rng)
+    if rng.random() < 0.1:
+        crop_rgb = _hidden(crop_rgb, rng)
+    if rng.random() < 0.12:
+        crop_rgb = _blurred(crop_rgb, rng)
+    if rng.random() < 0.2:
+        crop_rgb = _shrunk(crop_rgb, rng, smallest=6)
+    if rng.random() < 0.12:
+        crop_rgb = _noisy(crop_rgb, rng)
+    if rng.random() < 0.2:
+        crop_rgb = _packed(crop_rgb, rng, qualities=(10, 80))
+    if rng.random() < 0.05:
+        crop_rgb = _grey(crop_rgb)
+    if rng.random() < 0.15:  # last: what lies beyond the edge was never photographed
+        crop_rgb = _cut(crop_rgb, rng)
+    return crop_rgb
+
+
 def contrast(crop_rgb: Crop, rng: Rng) -> Crop:
     """Flipped, and the contrast 0.7 to 1.3 times as large: PAtt-Lite's augmentation."""
     crop_rgb = flip(crop_rgb, rng)
@@ -98,6 +129,7 @@ LEVELS: dict[str, Callable[[Crop, Rng], Crop]] = {
     "mild": mild,
     "strong": strong,
     "tinted": tinted,
+    "served": served,
     "contrast": contrast,
     "cropped": cropped,
 }
@@ -112,6 +144,47 @@ def _moved(crop_rgb: Crop, rng: Rng, *, turn: float, scale: float, shift: float)
     matrix[:, 2] += rng.uniform(-shift, shift, 2)
     return cv2.warpAffine(
         crop_rgb, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+
+
+def _turned_away(crop_rgb: Crop, rng: Rng) -> Crop:
+    """As a plane that is turned by up to 35 degrees to a side and 20 up or down is seen from four
+    widths away: the nearer half grows, the farther one shrinks."""
+    height, width = crop_rgb.shape[:2]
+    yaw, pitch = np.radians(rng.uniform(-35, 35)), np.radians(rng.uniform(-20, 20))
+    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+    depth = corners[:, 0] * np.sin(yaw) + corners[:, 1] * np.sin(pitch)
+    seen = corners * (np.cos(yaw), np.cos(pitch)) * (4 / (4 + depth))[:, None]
+    size = np.array([width, height])
+    matrix = cv2.getPerspectiveTransform(
+        ((corners + 0.5) * size).astype(np.float32), ((seen + 0.5) * size).astype(np.float32)
+    )
+    return cv2.warpPerspective(
+        crop_rgb, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+
+
+def _cut(crop_rgb: Crop, rng: Rng) -> Crop:
+    """Cut by a straight edge of the photograph, within 25 degrees of a side of the crop and up to
+    0.35 of its width from it; beyond lies black (two thirds of the time), the mirror image of what
+    is before the edge, or the edge's own pixels."""
+    height, width = crop_rgb.shape[:2]
+    angle = np.radians(90 * rng.integers(4) + rng.uniform(-25, 25))
+    normal = np.array([np.cos(angle), np.sin(angle)], np.float32)
+    reach = (0.5 - rng.uniform(0.0, 0.35)) * width
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    beyond = (x - width / 2) * normal[0] + (y - height / 2) * normal[1] - np.float32(reach)
+    beyond = np.maximum(beyond, 0)
+    kind = rng.random()
+    if kind < 2 / 3:
+        return crop_rgb * (beyond == 0)[..., None]
+    back = beyond * (2 if kind < 5 / 6 else 1)
+    return cv2.remap(
+        crop_rgb,
+        x - back * normal[0],
+        y - back * normal[1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
     )
 
 

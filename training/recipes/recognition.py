@@ -19,6 +19,13 @@ class Recipe:
     loss to sample are sharded.Classifier's; the loss of a step is classification times its
     cross-entropy plus distillation times the mean distance 1 - cosine to the teacher's answers.
     teacher_start: the classes' directions begin at the teacher's mean answer for each person.
+    sets: below identities/ of --data, by name, "NAME[/PREFIX][:SHARE] ..."; a prefix takes the
+    crops whose path begins with it, a share is that set's part of every batch, and sets without one
+    divide the rest by their sizes. teachers: below teacher/ of --data, by name, "NAME ..."; several
+    are asked side by side, and their answers projected to `embedding` numbers. consistent: they are
+    asked about the very crop that the student sees (Beyer et al. 2022, arXiv:2106.05237), not once
+    about the unchanged one. mixtures: the part of the crops that is blended with another one; needs
+    consistent teachers.
     optimizer: muon (beside AdamW), adamw, or sgd with momentum 0.9. decays: what weight_decay is
     for, "matrices" (all but norms, slopes and classes), "all but norms" or "all". classifier_share:
     the classes' part of the learning rate. The rate rises over warmup_steps, is divided by ten at
@@ -45,6 +52,10 @@ class Recipe:
     classification: float = 1.0
     distillation: float = 0.0
     teacher_start: bool = False
+    sets: str = "train"
+    teachers: str = "teacher"
+    consistent: bool = False
+    mixtures: float = 0.0
     optimizer: str = "sgd"
     nesterov: bool = False
     learning_rate: float = 0.1
@@ -77,6 +88,7 @@ def ecacface_mobile() -> Recipe:
         classification=0.5 / 64,
         distillation=1.0,
         teacher_start=True,
+        sets="train unlabelled",
         optimizer="muon",
         learning_rate=2.5e-3,
         weight_decay=0.02,
