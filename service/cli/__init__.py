@@ -94,7 +94,7 @@ def enroll(
     """
     outcome = Outcome(gallery)
     with plain_errors():
-        photographs = list(photographs_of(folder, outcome.skipped))
+        photographs = photographs_of(folder, outcome.skipped)
         if not photographs:
             raise Unable(f"{folder} has no photographs in folders of persons")
         fields = {"gallery": gallery, "face": face, "quality": quality, "consent": consent}

@@ -77,7 +77,7 @@ def calibrate_folder(
     report = Report(folder.resolve().name if name is None else name)
     if not is_name(report.name):
         raise Unable(f"{report.name!r} cannot name a calibration: --name takes {NAME_LIMIT}")
-    photographs = list(photographs_of(folder, report.skipped))
+    photographs = photographs_of(folder, report.skipped)
     _require_people([person for person, _ in photographs], report)
     calibrations = Calibrations(settings.calibrations)
     model, faces = asyncio.run(_embed(settings, folder, photographs, calibrations, report, console))
