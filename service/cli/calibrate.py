@@ -95,7 +95,7 @@ def calibrate_folder(
         "several_faces": len(report.several_faces),
         **block,
     }
-    report.file = str(calibrations.keep(report.name, facts))
+    report.file = str(calibrations.keep(report.name, facts).absolute())
     report.calibration = {k: v for k, v in facts.items() if k not in ("curve", "tail")}
     return report
 
@@ -135,7 +135,8 @@ async def _embed(
         faces.append(_Face(person, file, seen[0]["embedding"]))
 
     with tempfile.TemporaryDirectory(prefix="mien-") as passing:  # no gallery is asked
-        async with open_service(settings.model_copy(update={"data": Path(passing)})) as client:
+        nobodys = settings.model_copy(update={"data": Path(passing)})
+        async with open_service(nobodys, report=False) as client:
             model = await _model(client, settings.recognition)
             report.replaced = _replaces(calibrations, report.name, model.space)
             await send_each(
