@@ -16,6 +16,7 @@ OFF: Final = "off"  # in the place of a network's name: none is loaded
 # Where prometheus_client, by its own rule, keeps the counts of processes that are shown as one.
 _METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _CLIENT_KEY: Final = PREFIX + "KEY"
+_CLIENT_URL: Final = PREFIX + "URL"
 MIB: Final = 1024 * 1024
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
 
@@ -167,7 +168,12 @@ def client_key() -> str | None:
     return os.environ.get(_CLIENT_KEY) or None
 
 
+def client_url() -> str | None:
+    """The server that the commands ask without --url: MIEN_URL, which is no setting of a server."""
+    return os.environ.get(_CLIENT_URL) or None
+
+
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Variables that look like settings but are none: most often a slip of the pen."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {_CLIENT_KEY}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {_CLIENT_KEY, _CLIENT_URL}
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)

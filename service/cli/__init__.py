@@ -6,7 +6,8 @@ inside this process on the local data folder. So one path answers both, and fiel
 problems and repeats are the API's own: calling recognition here would be a second way of saying
 them, which could come to differ.
 
-A server that asks for a key is shown that of MIEN_KEY.
+MIEN_URL is a server for commands without --url and --data. A server that asks for a key is shown
+that of MIEN_KEY.
 
 Exit status: 0 done; 1 some photographs of an enrolment or rows of an import were refused, or an
 audit log does not hold; 2 it could not be done, and stderr says what was wrong.
@@ -23,7 +24,18 @@ from service.cli import audit, imports, keys, privacy
 from service.cli.analyze import analyze_all, draw_analysis, print_analyses, require_one
 from service.cli.backup import backup, restore
 from service.cli.calibrate import calibrate_folder
-from service.cli.door import Place, Refused, Unable, answer_of, bytes_of, open_service, post, shown
+from service.cli.door import (
+    Place,
+    Refused,
+    Unable,
+    answer_of,
+    bytes_of,
+    open_service,
+    place_of,
+    post,
+    require_data,
+    shown,
+)
 from service.cli.folder import Outcome, enroll_folder, photographs_of
 from service.cli.plain import complain, err, plain_errors
 from service.cli.tables import (
@@ -34,7 +46,7 @@ from service.cli.tables import (
     print_table,
     print_threshold,
 )
-from service.settings import Settings, read_settings
+from service.settings import Settings, client_url, read_settings
 
 app = typer.Typer(
     help="Mien, a face service. Settings are MIEN_* variables, see docs/settings.md.",
@@ -53,10 +65,12 @@ for command in (privacy.export_person, privacy.erase, privacy.sweep):
 
 Url = Annotated[
     str | None,
-    typer.Option(help="A server, as http://127.0.0.1:8000; without, the work is done here."),
+    typer.Option(
+        help="A server, as http://127.0.0.1:8000; else MIEN_URL; without, the work is done here."
+    ),
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="The data folder, where there is no --url; else MIEN_DATA.")
+    Path | None, typer.Option(help="The data folder, in place of a server; else MIEN_DATA.")
 ]
 Gallery = Annotated[str, typer.Option(help="The gallery that is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -94,11 +108,11 @@ def enroll(
     """
     outcome = Outcome(gallery)
     with plain_errors():
-        photographs = list(photographs_of(folder, outcome.skipped))
+        photographs = photographs_of(folder, outcome.skipped)
         if not photographs:
             raise Unable(f"{folder} has no photographs in folders of persons")
         fields = {"gallery": gallery, "face": face, "quality": quality, "consent": consent}
-        asyncio.run(enroll_folder(_place(url, data), folder, photographs, fields, outcome, err))
+        asyncio.run(enroll_folder(place_of(url, data), folder, photographs, fields, outcome, err))
     if as_json:
         print_json(vars(outcome))
     else:
@@ -127,8 +141,8 @@ def identify(
         "target_fpir": target_fpir,
     }
     with plain_errors():
-        place = _place(url, data)
-        _require_data(place, "enrol somebody")
+        place = place_of(url, data)
+        require_data(place, "enrol somebody")
         found = asyncio.run(_identify_all(place, images, fields))
     if as_json:
         print_json(found)
@@ -171,10 +185,10 @@ def verify(
                 raise error if file is None else Unable(f"{shown(file)}: {error}") from error
 
     with plain_errors():
-        place: Place = _place(url, data)
+        place: Place = place_of(url, data)
         if calibration is None and isinstance(place, Settings):
             place = None  # nothing of the data folder is asked
-        _require_data(place, "measure a calibration")
+        require_data(place, "measure a calibration")
         answer = asyncio.run(ask(place))
     if as_json:
         print_json(answer)
@@ -211,10 +225,10 @@ def analyze(
     with plain_errors():
         if draw is not None:
             require_one(images, draw)
-        place: Place = _place(url, data)
+        place: Place = place_of(url, data)
         if gallery is None and isinstance(place, Settings) and "identity" not in (features or ""):
             place = None  # nothing of the data folder is asked
-        _require_data(place, "enrol somebody")
+        require_data(place, "enrol somebody")
         found = asyncio.run(analyze_all(place, images, features, {"gallery": gallery}))
         unnamed = draw_analysis(images[0], found[0]["answer"], draw) if draw else []
     for name in unnamed:
@@ -263,7 +277,7 @@ def models(url: Url = None, as_json: AsJson = False) -> None:
     """The networks that are served."""
 
     async def ask() -> Any:
-        async with open_service(url) as client:
+        async with open_service(url or client_url()) as client:
             return answer_of(await client.get("/models"))
 
     with plain_errors():
@@ -303,18 +317,3 @@ def _end_with(found: Sequence[dict[str, Any]]) -> None:
     for entry in failed:
         complain(f"{entry['file']}: {Refused(entry['problem'])}")
     raise typer.Exit(2 if failed else 0)
-
-
-def _place(url: str | None, data: Path | None) -> str | Settings:
-    """The server's address, or the settings for work in this process."""
-    if url is not None:
-        if data is not None:
-            raise Unable("--data is the local folder's and --url a server's: name one of them")
-        return url
-    return read_settings(workers=1, **({} if data is None else {"data": data}))
-
-
-def _require_data(place: Place, first: str) -> None:
-    """Raises Unable where the data folder is to be asked and is not there."""
-    if isinstance(place, Settings) and not place.data.exists():
-        raise Unable(f"there is no data folder {place.data}: {first} first")

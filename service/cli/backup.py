@@ -9,7 +9,8 @@ import typer
 
 from service.backup.restore import Restored, restore_backup
 from service.backup.take import Backup, take_backup
-from service.cli.keys import AsJson, Data, folder_of
+from service.cli.door import local_settings, reported
+from service.cli.keys import AsJson, Data
 from service.cli.plain import plain_errors
 from service.cli.record import note_in_audit
 from service.cli.tables import print_json
@@ -34,10 +35,12 @@ def backup(
     its name when it is whole, looked through and on disk. See docs/backup.md.
     """
     with plain_errors():
-        folder = folder_of(data)
-        taken = take_backup(folder, target, data_keys=data_keys)
+        settings = local_settings(data)
         with_keys = data_keys is not None
-        note_in_audit(folder, "backup", data_keys=with_keys, **_counts(taken.contents))
+        with reported(settings):
+            taken = take_backup(settings.data, target, data_keys=data_keys)
+            about = {"data_keys": with_keys, **_counts(taken.contents)}
+            note_in_audit(settings.data, "backup", **about)
     if as_json:
         print_json(_backup_facts(taken))
     else:
@@ -60,9 +63,10 @@ def restore(
     Every file is held to its SHA-256, and the gallery looked through, before anything is touched.
     """
     with plain_errors():
-        folder = folder_of(data)
-        back = restore_backup(backup, folder, replace=replace, data_keys=data_keys)
-        note_in_audit(folder, "restore", made=back.made, **_counts(back.contents))
+        settings = local_settings(data)
+        with reported(settings):
+            back = restore_backup(backup, settings.data, replace=replace, data_keys=data_keys)
+            note_in_audit(settings.data, "restore", made=back.made, **_counts(back.contents))
     if as_json:
         print_json(_restored_facts(back))
     else:

@@ -77,7 +77,7 @@ def calibrate_folder(
     report = Report(folder.resolve().name if name is None else name)
     if not is_name(report.name):
         raise Unable(f"{report.name!r} cannot name a calibration: --name takes {NAME_LIMIT}")
-    photographs = list(photographs_of(folder, report.skipped))
+    photographs = photographs_of(folder, report.skipped)
     _require_people([person for person, _ in photographs], report)
     calibrations = Calibrations(settings.calibrations)
     model, faces = asyncio.run(_embed(settings, folder, photographs, calibrations, report, console))
@@ -95,7 +95,7 @@ def calibrate_folder(
         "several_faces": len(report.several_faces),
         **block,
     }
-    report.file = str(calibrations.keep(report.name, facts))
+    report.file = str(calibrations.keep(report.name, facts).absolute())
     report.calibration = {k: v for k, v in facts.items() if k not in ("curve", "tail")}
     return report
 
@@ -135,7 +135,8 @@ async def _embed(
         faces.append(_Face(person, file, seen[0]["embedding"]))
 
     with tempfile.TemporaryDirectory(prefix="mien-") as passing:  # no gallery is asked
-        async with open_service(settings.model_copy(update={"data": Path(passing)})) as client:
+        nobodys = settings.model_copy(update={"data": Path(passing)})
+        async with open_service(nobodys, report=False) as client:
             model = await _model(client, settings.recognition)
             report.replaced = _replaces(calibrations, report.name, model.space)
             await send_each(

@@ -15,13 +15,10 @@ import httpx
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from service.cli.door import Refused, answer_of, bytes_of, open_service, post, shown
+from service.cli.door import Refused, Unable, answer_of, bytes_of, open_service, post, shown
+from service.people_folder import PHOTOGRAPH_SUFFIXES, require_folder_per_person, system_reason
 from service.settings import Settings
 
-SUFFIXES: Final = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
-    *(".png", ".tif", ".tiff", ".webp"),
-)
 AT_ONCE: Final = 4  # calls to a server; in this process there are as many as cores
 
 
@@ -35,8 +32,21 @@ class Outcome:
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
 
-def photographs_of(folder: Path, skipped: list[dict[str, Any]]) -> Iterator[tuple[str, Path]]:
-    """(person, file) for each photograph in a person's folder or below; notes what is skipped."""
+def photographs_of(folder: Path, skipped: list[dict[str, Any]]) -> list[tuple[str, Path]]:
+    """(person, file) for each photograph in a person's folder or below; notes what is skipped.
+
+    Raises Unable if the folder seems to be one level too high (people_folder.py).
+    """
+    photographs = list(_photographs_below(folder, skipped))
+    try:
+        files = (path.relative_to(folder).as_posix() for _, path in photographs)
+        require_folder_per_person(folder, files)
+    except ValueError as error:
+        raise Unable(str(error)) from error
+    return photographs
+
+
+def _photographs_below(folder: Path, skipped: list[dict[str, Any]]) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         if path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK | os.X_OK):
             continue  # what lies in it comes by itself
@@ -50,13 +60,15 @@ def photographs_of(folder: Path, skipped: list[dict[str, Any]]) -> Iterator[tupl
 
 def _unfit(path: Path, inside: Path) -> str | None:
     """Why it is no person's photograph, by its path in the folder too; None where it is one."""
+    if (reason := system_reason(inside.as_posix())) is not None:
+        return reason
     if any(part.startswith(".") for part in inside.parts):
         return "hidden"
     if path.is_dir():
         return "a link to a folder" if path.is_symlink() else "a folder that cannot be read"
     if not path.is_file():
         return "no file, or a link to none"
-    if inside.suffix.lower() not in SUFFIXES:
+    if inside.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
         return "not named as a photograph"
     if len(inside.parts) == 1:
         return "in no person's folder"

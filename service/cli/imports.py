@@ -20,7 +20,15 @@ from urllib.parse import quote
 import httpx
 import typer
 
-from service.cli.door import Refused, Unable, answer_of, open_service, post
+from service.cli.door import (
+    Refused,
+    Unable,
+    answer_of,
+    local_settings,
+    open_service,
+    post,
+    reported,
+)
 from service.cli.folder import progress_bar
 from service.cli.plain import complain, err, plain_errors
 from service.cli.record import note_in_audit
@@ -29,7 +37,7 @@ from service.errors import FieldInvalid, ImportRefused
 from service.imports.compreface import Dump, Subject, read_dump, services_of
 from service.imports.embeddings import Read, read_embeddings
 from service.imports.people import enroll_person, with_import
-from service.settings import Settings, read_settings
+from service.settings import Settings
 
 app = typer.Typer(
     help="Enrol what other programs kept, see docs/backup.md.",
@@ -73,11 +81,11 @@ def embeddings(
     """Enrol people by embeddings of the network that is served; those of another are refused."""
     outcome = Outcome(gallery)
     with plain_errors():
-        settings = _local(data)
+        settings = local_settings(data)
         served = _space_of(settings)
         read = read_embeddings(path, space=served, said=space, normalize=normalize)
         outcome.refused += [asdict(refusal) for refusal in read.refused]
-        with _alone_in(settings.data):
+        with reported(settings), _alone_in(settings.data):
             try:
                 _enroll_people(settings, served, read, outcome)
             finally:  # who was enrolled before it was broken off is there
@@ -104,14 +112,14 @@ def compreface(
     """
     outcome = Outcome(gallery)
     with plain_errors():
-        settings = _local(data)
+        settings = local_settings(data)
         found = read_dump(dump)
         subjects = _subjects_of(found, service)
         if found.calculators:
             networks = ", ".join(sorted(found.calculators))
             outcome.notes.append(f"its embeddings, of {networks}, are of other spaces: not taken")
         fields = {"gallery": gallery, "face": face, "quality": quality}
-        with _alone_in(settings.data):
+        with reported(settings), _alone_in(settings.data):
             try:
                 asyncio.run(_enroll_subjects(settings, found, subjects, fields, outcome))
             finally:
@@ -141,10 +149,6 @@ def _note(settings: Settings, kind: str, outcome: Outcome) -> None:
     for start in range(0, len(new), _IDS_AN_ENTRY):
         some = new[start : start + _IDS_AN_ENTRY]
         note_in_audit(settings.data, "import", kind=kind, gallery=outcome.gallery, person_ids=some)
-
-
-def _local(data: Path | None) -> Settings:
-    return read_settings(workers=1, **({} if data is None else {"data": data}))
 
 
 def _space_of(settings: Settings) -> str:
@@ -195,7 +199,7 @@ async def _enroll_subjects(
 ) -> None:
     roomy = {"max_images": _MOST_IMAGES, "max_body_bytes": _MOST_BYTES}
     bar = progress_bar(err)
-    async with open_service(settings.model_copy(update=roomy)) as client:
+    async with open_service(settings.model_copy(update=roomy), report=False) as client:
         with bar:
             for subject in bar.track(subjects, description="importing"):
                 about = {"person_id": subject.name}

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from service.cli.door import Unable
-from service.cli.plain import err, plain_errors
+from service.cli.door import Unable, shown
+from service.cli.plain import plain_errors
 from service.cli.tables import print_json, print_table
 from service.guard.audit import FILE as AUDIT
 from service.guard.audit import Audit
@@ -53,7 +53,7 @@ def create(
     """Make a key and print its secret, this once: it is kept as a hash alone."""
     with plain_errors(), _ring(data) as ring:
         secret = ring.create(name, scope, galleries=gallery or None, rate=rate, quota=quota)
-    _show(name, secret, as_json)
+    _show(name, secret, folder_of(data), as_json)
 
 
 @app.command("list")
@@ -82,7 +82,7 @@ def rotate(
     """Give a key a new secret, and print it this once."""
     with plain_errors(), _ring(data) as ring:
         secret = ring.rotate(name, seconds_of(overlap))
-    _show(name, secret, as_json)
+    _show(name, secret, folder_of(data), as_json)
 
 
 @app.command()
@@ -90,7 +90,7 @@ def revoke(name: str, data: Data = None) -> None:
     """End a key, in every process of a running server, with its next request."""
     with plain_errors(), _ring(data) as ring:
         ring.revoke(name)
-    err.print(f"{name} is revoked", highlight=False)
+    typer.echo(f"{name} is revoked in {shown(folder_of(data).absolute())}", err=True)
 
 
 def seconds_of(text: str) -> float:
@@ -126,12 +126,13 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def _show(name: str, secret: str, as_json: bool) -> None:
+def _show(name: str, secret: str, folder: Path, as_json: bool) -> None:
+    where = shown(folder.absolute())
+    typer.echo(f"the key of {name} in {where}; it cannot be shown again:", err=True)
     if as_json:
         print_json({"name": name, "key": secret})
-        return
-    err.print(f"the key of {name}; it cannot be shown again:", highlight=False)
-    typer.echo(secret)
+    else:
+        typer.echo(secret)
 
 
 def _facts(key: Key) -> dict[str, Any]:

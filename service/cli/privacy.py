@@ -8,14 +8,24 @@ from urllib.parse import quote
 
 import typer
 
-from service.cli.door import Place, Unable, answer_of, open_service
+from service.cli.door import (
+    Place,
+    Unable,
+    answer_of,
+    local_settings,
+    open_service,
+    place_of,
+    reported,
+    require_data,
+    shown,
+)
 from service.cli.plain import complain, plain_errors
 from service.cli.tables import print_json, print_table
 from service.guard.audit import FILE as AUDIT
 from service.guard.audit import Audit
 from service.guard.receipts import Receipts
 from service.guard.templates import TemplateKeyFile, add_template_key
-from service.settings import Settings, read_settings
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.gallery.datakeys import DataKeys
@@ -30,7 +40,9 @@ keys_app = typer.Typer(
 Gallery = Annotated[str, typer.Option(help="The gallery that is meant.")]
 Url = Annotated[
     str | None,
-    typer.Option(help="A server, as http://127.0.0.1:8000; without, the work is done here."),
+    typer.Option(
+        help="A server, as http://127.0.0.1:8000; else MIEN_URL; without, the work is done here."
+    ),
 ]
 Data = Annotated[Path | None, typer.Option(help="The data folder; else MIEN_DATA.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -86,12 +98,14 @@ def sweep(
 
         settings = _local(data)
         keys = settings.template_keys
-        store = open_gallery(settings.data, masters=None if keys is None else TemplateKeyFile(keys))
-        try:
-            receipts = Receipts(Audit(settings.data / AUDIT))
-            swept = sweep_galleries(store, receipts, trust_clock=trust_clock)
-        finally:
-            store.close()
+        with reported(settings):
+            masters = None if keys is None else TemplateKeyFile(keys)
+            store = open_gallery(settings.data, masters=masters)
+            try:
+                receipts = Receipts(Audit(settings.data / AUDIT))
+                swept = sweep_galleries(store, receipts, trust_clock=trust_clock)
+            finally:
+                store.close()
     if as_json:
         print_json(vars(swept))
     else:
@@ -164,15 +178,15 @@ async def _ask(place: Place, method: str, path: str) -> Any:
 
 
 def _place(url: str | None, data: Path | None) -> Place:
-    if url is not None and data is not None:
-        raise Unable("--data is the local folder's and --url a server's: name one of them")
-    return url if url is not None else _local(data)
+    place = place_of(url, data)
+    require_data(place, "enrol somebody")
+    return place
 
 
 def _local(data: Path | None) -> Settings:
-    settings = read_settings(workers=1, **({} if data is None else {"data": data}))
+    settings = local_settings(data)
     if not settings.data.exists():
-        raise Unable(f"there is no data folder {settings.data}")
+        raise Unable(f"there is no data folder {shown(settings.data.absolute())}")
     return settings
 
 

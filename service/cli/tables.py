@@ -34,8 +34,13 @@ def print_outcome(outcome: Outcome) -> None:
     if outcome.refused:
         rows = [[e["file"], e["problem"]["title"], e["problem"]["detail"]] for e in outcome.refused]
         print_table(("refused", "why", "more"), rows)
-    if outcome.skipped:
-        reasons = Counter(entry["reason"] for entry in outcome.skipped)
+    _print_skipped(outcome.skipped)
+
+
+def _print_skipped(skipped: Sequence[dict[str, Any]]) -> None:
+    """How many files were skipped, by reason; a system's folders and files are named in theirs."""
+    if skipped:
+        reasons = Counter(entry["reason"] for entry in skipped)
         print_table(("files skipped", "why"), [[n, why] for why, n in reasons.most_common()])
 
 
@@ -72,6 +77,7 @@ def print_calibration(report: Report) -> None:
         f"{made['several_faces']} with several faces the largest was taken"
     )
     _print_some(("left out", "why"), [[e["file"], e["reason"]] for e in report.left_out])
+    _print_skipped(report.skipped)
     _print_some(
         ("hardly like another of its person", "similarity"),
         [[e["file"], f"{e['similarity']:.3f}"] for e in report.unlike],

@@ -313,6 +313,7 @@ def commanded(sealed: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings, which the commands take too."""
     for name in ("models", "recognition", "data", "template_key_file"):
         monkeypatch.setenv(f"MIEN_{name.upper()}", str(getattr(sealed, name)))
+    monkeypatch.setenv("MIEN_PORT", "0")
     monkeypatch.setattr("service.app.open_everything", open_drawn)
     return sealed
 

@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "settings": ("errors",),
     "memory": (),
+    "people_folder": (),
     "drain": (),
     "vision": ("errors",),
     "imagefile": ("errors", "vision"),
@@ -151,7 +152,10 @@ def test_training_uses_of_the_service_what_makes_its_crops_and_judges_them(path:
     for module in imports(path):
         assert module.split(".")[0] not in ("export", "benchmarks", "tests")
         if module.startswith("service."):
-            allowed = ("vision", "imagefile", "errors", "decision", "calibration.measure")
+            allowed = (
+                *("vision", "imagefile", "people_folder"),
+                *("errors", "decision", "calibration.measure"),
+            )
             assert any(within(module, name) for name in allowed), f"{path} imports {module}"
 
 

@@ -29,8 +29,8 @@ PAGES = sorted(
 FENCE = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# What a client shows, what a test asks for, what docker-compose.yml is told.
-NO_SETTINGS = {PREFIX + name for name in ("KEY", "PICTURES", "PUBLISH")}
+# What a client shows and whom it asks, what a test asks for, what docker-compose.yml is told.
+NO_SETTINGS = {PREFIX + name for name in ("KEY", "URL", "PICTURES", "PUBLISH")}
 
 
 def text_of(page: Path) -> str:

@@ -23,7 +23,8 @@ FILES = {
 
 
 def environment(settings: dict[str, Any]) -> dict[str, str]:
-    mien = {f"MIEN_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {"port": 0, **settings}
+    mien = {f"MIEN_{name.upper()}": str(value) for name, value in given.items()}
     return {**{k: v for k, v in os.environ.items() if not k.startswith("MIEN_")}, **mien}
 
 

@@ -177,6 +177,27 @@ def test_what_cannot_be_done_is_a_line_on_stderr_and_status_2(
     assert Calibrations(settings.calibrations).names() == []
 
 
+def test_what_a_system_put_there_is_measured_nowhere_and_named(mien: Mien, people: Path) -> None:
+    for name in ("@Recycle", "person-0/@eaDir"):
+        (people / name).mkdir()
+        written(people / name / "1.png", drawn_photo(0, take=8))
+    report = told(mien, people)
+    assert {entry["file"]: entry["reason"] for entry in report["skipped"]} == {
+        "@Recycle/1.png": "system folder @Recycle",
+        "person-0/@eaDir/1.png": "system folder @eaDir",
+    }
+    assert report["calibration"]["crops"] == 22
+    table = mien("calibrate", people).stdout
+    assert "2 files skipped" in table
+    assert "system folder @eaDir" in table
+
+
+def test_a_folder_one_level_too_high_is_not_measured(mien: Mien, people: Path) -> None:
+    done = mien("calibrate", people.parent, "--name", "staff")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"mien: {people} holds folders of its own (person-0, ")
+
+
 def test_an_empty_folder_has_no_people(mien: Mien, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "0 people have two photographs" in mien("calibrate", tmp_path / "empty").stderr

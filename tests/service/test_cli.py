@@ -129,6 +129,45 @@ def test_odd_files_are_left_alone_and_counted(mien: Mien, people: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("wide")
+def test_recycle_bins_and_thumbnails_of_systems_become_nobody_and_are_named(
+    mien: Mien, people: Path
+) -> None:
+    left = {
+        "#recycle/cleo/1.png": "system folder #recycle",
+        "#recycle/cleo/2.png": "system folder #recycle",
+        "ada/@eaDir/0.png/SYNOPHOTO_THUMB_XL.png": "system folder @eaDir",
+        "ada/SYNOFILE_THUMB_M.png": "system file SYNOFILE_THUMB_M.png",
+    }
+    for number, name in enumerate(left):
+        (people / name).parent.mkdir(parents=True, exist_ok=True)
+        written(people / name, drawn_photo(10 + number))
+    outcome = json.loads(mien("enroll", people, "--json").stdout)
+    assert {entry["file"]: entry["reason"] for entry in outcome["skipped"]} == left
+    assert {entry["person_id"] for entry in outcome["enrolled"]} == {"ada", "ben"}
+    assert len(outcome["enrolled"]) == 4
+    table = mien("enroll", people).stdout
+    assert "4 files skipped" in table
+    counts = {cells[2]: cells[1] for line in table.splitlines() if len(cells := parts(line)) == 4}
+    assert counts["system folder #recycle"] == "2"
+    assert counts["system folder @eaDir"] == "1"
+
+
+def parts(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("│")]
+
+
+def test_a_folder_one_level_too_high_makes_nobody(
+    mien: Mien, people: Path, settings: Settings
+) -> None:
+    done = mien("enroll", people.parent)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"mien: {people} holds folders of its own (ada, ben)")
+    assert f"give {people} if those are people" in done.stderr
+    assert not settings.data.exists()
+    assert mien("enroll", people).exit_code == 0
+
+
 def test_a_name_that_no_call_can_carry_is_skipped(mien: Mien, people: Path) -> None:
     odd = os.fsencode(people) + b"/\xff\xfe"
     os.mkdir(odd)

@@ -204,6 +204,7 @@ def test_the_command_makes_lists_rotates_and_revokes(mien: Mien, settings: Setti
     keys = Keys(settings.data / "keys.json")
     assert keys.holder(made.stdout.strip()) is not None
     assert "cannot be shown again" in made.stderr
+    assert f"the key of desk in {settings.data}; " in made.stderr
     rotated = json.loads(mien("keys", "rotate", "desk", "--overlap", "1h", "--json").stdout)
     assert keys.holder(rotated["key"]) == keys.holder(made.stdout.strip())
     [told] = json.loads(mien("keys", "list", "--json").stdout)

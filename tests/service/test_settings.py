@@ -10,6 +10,7 @@ from service.settings import (
     PREFIX,
     Settings,
     client_key,
+    client_url,
     hand_down,
     metrics_folder,
     read_settings,
@@ -115,6 +116,17 @@ def test_the_key_that_commands_show_is_no_setting_and_no_slip(
     assert client_key() == "mien_abc"
     assert unknown_variables(environment) == []
     assert "mien_abc" not in repr(read_settings())
+
+
+def test_the_server_that_commands_ask_is_no_setting_and_no_slip(
+    environment: dict[str, str],
+) -> None:
+    assert client_url() is None
+    environment["MIEN_URL"] = ""
+    assert client_url() is None
+    environment["MIEN_URL"] = "http://faces.example"
+    assert client_url() == "http://faces.example"
+    assert unknown_variables(environment) == []
 
 
 @pytest.mark.parametrize(

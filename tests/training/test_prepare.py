@@ -338,6 +338,37 @@ def test_what_cannot_be_done_is_refused_at_once(killed, tmp_path, out, size, com
     assert [p.name for p in tmp_path.iterdir()] == ["there.rec"]
 
 
+def test_what_a_system_put_there_gives_no_crop_and_is_named(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "people"
+    names = ("ada/1.png", "#recycle/bob/1.png", "#recycle/bob/2.png", "ada/SYNOPHOTO_THUMB_XL.png")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(portrait())
+    done = prepare(folder, tmp_path / "a" / "a.rec")
+    assert (done.kept, done.people, done.rejected) == (1, 1, {})
+    skipped = {"system folder #recycle": 2, "system file SYNOPHOTO_THUMB_XL.png": 1}
+    assert done.skipped == skipped
+    assert [row["file"] for row in lines(done.report)] == ["ada/1.png"]
+    monkeypatch.setattr(
+        sys, "argv", ["training", "prepare", str(folder), str(tmp_path / "b" / "b.rec")]
+    )
+    main()
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if "skipped" in line] == [
+        f"  {count} skipped: {reason}" for reason, count in skipped.items()
+    ]
+
+
+def test_a_folder_one_level_too_high_is_refused(tmp_path):
+    folder = tmp_path / "above"
+    for name in ("ada", "bob"):
+        (folder / "set" / name).mkdir(parents=True)
+        (folder / "set" / name / "1.png").write_bytes(portrait())
+    with pytest.raises(ValueError, match=r"set holds folders of its own \(ada, bob\), .*: give "):
+        prepare(folder, tmp_path / "a.rec")
+    assert prepare(folder / "set", tmp_path / "a.rec").people == 2
+
+
 def test_a_set_is_not_written_among_its_photographs(killed):
     out = killed / "people" / "ada" / "a.rec"
     with pytest.raises(ValueError, match=r"a\.rec lies in .*people, where it would be taken for"):

@@ -61,6 +61,14 @@ def test_a_folders_people_are_its_folders(tmp_path):
     assert read.labels_N.tolist() == [0, 0, 0, 1, 2, 2]
 
 
+def test_a_folder_of_sets_is_refused_and_what_systems_put_there_is_nobodys(tmp_path):
+    people = write_folder(tmp_path / "sets" / "people")
+    write_folder(people / "@eaDir", drawn_crops(people=1, each=1))
+    with pytest.raises(ValueError, match=r"people holds folders of its own \(p0, p1\), .*: give "):
+        read_set(people.parent, tmp_path / "cache")
+    assert read_set(people, tmp_path / "cache").people == ["p0", "p1"]
+
+
 def test_a_folder_is_decoded_again_only_when_a_crop_changes(tmp_path):
     folder, cache = write_folder(tmp_path / "people"), tmp_path / "cache"
     read_set(folder, cache)

@@ -8,6 +8,7 @@ under a minute, so it is done once and kept as one uint8 array. sets.py has the 
 import hashlib
 import os
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.people_folder import require_folder_per_person, system_reason
 from training.data.listing import rows
 from training.data.pixels import Files, LazyPixels, Pixels, decode
 
@@ -62,10 +64,12 @@ def read_crops(csv_path: Path, cache: Path) -> Crops:
 def read_folder(folder: Path, cache: Path) -> Crops:
     """The crops of a folder with a folder a person, person by person in alphabetical order.
 
-    What lies deeper counts for its outermost folder; hidden files are passed over. cache: as in
-    read_crops. Raises FileNotFoundError without a crop, and ValueError as read_crops does and for a
-    file that lies in no person's folder."""
+    A person's folder may have albums, folders of its own (service/people_folder.py has the rule).
+    Hidden files and those of systems are skipped. cache: as in read_crops. Raises FileNotFoundError
+    without a crop, and ValueError as read_crops does, for a file that lies in no person's folder
+    and for a folder that seems to be one level too high."""
     paths = files_of_people(folder)
+    require_folder_per_person(folder, paths)
     stray = next((path for path in paths if "/" not in path), None)
     if stray is not None:
         raise ValueError(f"{folder}: {stray} lies in no person's folder")
@@ -78,12 +82,23 @@ def read_folder(folder: Path, cache: Path) -> Crops:
 
 
 def files_of_people(folder: Path) -> list[str]:
-    """The files below a folder, by their outermost folders, then by name; hidden ones are passed
-    over. Raises FileNotFoundError without one."""
-    names = [name for name in Files(folder).names() if not f"/{name}".count("/.")]
+    """The files below a folder, by their outermost folders, then by name; hidden ones and those of
+    systems are skipped. Raises FileNotFoundError without one."""
+    return sort_out_files(folder)[0]
+
+
+def sort_out_files(folder: Path) -> tuple[list[str], dict[str, int]]:
+    """files_of_people, and how many files of systems were skipped, by reason."""
+    names, skipped = [], Counter[str]()
+    for name in Files(folder).names():
+        if (reason := system_reason(name)) is not None:
+            skipped[reason] += 1
+        elif not f"/{name}".count("/."):
+            names.append(name)
     if not names:
         raise FileNotFoundError(f"{folder} has no file in a person's folder")
-    return sorted(names, key=lambda name: (name.split("/")[0], name))
+    names.sort(key=lambda name: (name.split("/")[0], name))
+    return names, dict(skipped.most_common())
 
 
 def _found(walked: tuple[str, list[str], list[str]]) -> list[str]:

@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from service.errors import ImageError
 from service.imagefile import read_photograph
+from service.people_folder import require_folder_per_person
 from service.vision.align import IDENTITY_CANVAS, Canvas, align_crops
 from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Face, Photograph
-from training.data.crops import files_of_people
+from training.data.crops import sort_out_files
 from training.data.prepared import Line, Report, open_report
 from training.data.recordio import RecordWriter
 from training.detector import open_detector
@@ -39,11 +40,13 @@ KEPT: Final = "kept"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of a folder. rejected: how many photographs, by reason. without_crop: the people
-    of whom no photograph was kept. report: a csv with a line for each photograph."""
+    """What became of a folder. rejected: how many photographs, by reason. skipped: how many files
+    of systems, by reason. without_crop: the people of whom no photograph was kept. report: a csv
+    with a line for each photograph."""
 
     kept: int
     rejected: dict[str, int]
+    skipped: dict[str, int]
     people: int
     without_crop: list[str]
     report: Path
@@ -63,15 +66,17 @@ def prepare(folder: Path, out: Path, *, threads: int = 2, size: int = 112) -> Pr
     """Crops of the people in folder, a folder a person, as out.rec with .idx, property and report.
 
     size: the crops' side in px. One face of a photograph is taken, the largest near the centre. A
-    run that was broken off goes on when it is asked for again. Hidden files are passed over. Raises
-    FileNotFoundError without a photograph, and ValueError where out is there already, lies below
-    folder or beside another set, where the folder is not the one that was begun with, where no
-    photograph gave a crop, and where out cannot be written (a full disk); what was done until then
-    stays.
+    run that was broken off goes on when it is asked for again. Hidden files and those of systems,
+    such as a NAS's thumbnails, are skipped. Raises FileNotFoundError without a photograph, and
+    ValueError where folder seems to be one level too high (service/people_folder.py), where out is
+    there already, lies below folder or beside another set, where the folder is not the one that was
+    begun with, where no photograph gave a crop, and where out cannot be written (a full disk); what
+    was done until then stays.
     """
     if size not in SIDES_PX:
         raise ValueError(f"size is {size}; crops have {SIDES_PX[0]} to {SIDES_PX[-1]} px")
-    files = files_of_people(folder)
+    files, skipped = sort_out_files(folder)
+    require_folder_per_person(folder, files)
     report_path = out.with_suffix(".report.csv")
     _require_room(folder, out, report_path)
     look = _looker(folder, size)
@@ -85,7 +90,7 @@ def prepare(folder: Path, out: Path, *, threads: int = 2, size: int = 112) -> Pr
             f"{out} cannot be written: {error.strerror or error}; what was done is kept beside it, "
             "named .part, and the same command goes on from there"
         ) from error
-    return _summary(lines, report_path)
+    return _summary(lines, skipped, report_path)
 
 
 def _require_room(folder: Path, out: Path, report_path: Path) -> None:
@@ -227,8 +232,15 @@ def _person(file: str) -> str:
     return file.partition("/")[0] if "/" in file else ""
 
 
-def _summary(lines: Sequence[Line], report: Path) -> Prepared:
+def _summary(lines: Sequence[Line], skipped: dict[str, int], report: Path) -> Prepared:
     outcomes = Counter(line.outcome for line in lines)
     kept = {line.person for line in lines if line.outcome == KEPT}
     without = sorted({line.person for line in lines if line.person} - kept)
-    return Prepared(outcomes.pop(KEPT), dict(outcomes.most_common()), len(kept), without, report)
+    return Prepared(
+        kept=outcomes.pop(KEPT),
+        rejected=dict(outcomes.most_common()),
+        skipped=skipped,
+        people=len(kept),
+        without_crop=without,
+        report=report,
+    )

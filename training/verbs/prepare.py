@@ -27,6 +27,8 @@ def run(a: argparse.Namespace) -> None:
     print(f"{a.out}: {done.kept} of {done.kept + rejected} photographs, {done.people} people")
     for reason, count in done.rejected.items():
         print(f"  {count} rejected: {reason}")
+    for reason, count in done.skipped.items():
+        print(f"  {count} skipped: {reason}")
     if done.without_crop:
         more = f" and {len(done.without_crop) - NAMED} more" * (len(done.without_crop) > NAMED)
         print(f"  without a crop: {', '.join(done.without_crop[:NAMED])}{more}")
