@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.cartoon import cartoon_photograph
 from tests.drawn import png
-from tests.e2e.server import free_port, serving
+from tests.e2e.server import address_of_nobody, serving
 from tests.figures import Figures
 
 WORKERS = 2
@@ -250,9 +250,11 @@ def test_a_collector_gets_a_span_a_request_and_one_a_stage(tmp_path: Path) -> No
 
 def test_a_collector_that_is_not_there_holds_up_no_request_and_no_stop(tmp_path: Path) -> None:
     """`serving` waits for the end; a stop that waited for every try would take half a minute."""
-    nobody = f"http://127.0.0.1:{free_port()}"
     log = tmp_path / "log"
-    with serving(tmp_path / "data", log, otlp_endpoint=nobody, **OFF) as address:
+    with (
+        address_of_nobody() as nobody,
+        serving(tmp_path / "data", log, otlp_endpoint=nobody, **OFF) as address,
+    ):
         for _ in range(20):
             assert httpx.get(f"{address}/models").is_success
     told = lines(log)
