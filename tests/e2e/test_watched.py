@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.cartoon import cartoon_photograph
 from tests.drawn import png
 from tests.e2e.server import address_of_nobody, serving
 from tests.figures import Figures
+from tests.promtool import complaints
 
 WORKERS = 2
 OFF = {"expression": "off", "attributes": "off"}
@@ -32,7 +34,11 @@ ALONE = png(cartoon_photograph([(200, 100, 240)]))
 
 def figures(address: str) -> Figures:
     """Of a scrape by a connection of its own, which any worker may take."""
-    return Figures(httpx.get(f"{address}/metrics", timeout=60).text)
+    return Figures(scraped(address))
+
+
+def scraped(address: str) -> str:
+    return httpx.get(f"{address}/metrics", timeout=60).text
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
@@ -67,6 +73,8 @@ def test_workers_answer_for_each_other(tmp_path: Path, monkeypatch: pytest.Monke
             assert told.values("mien_gallery_faces", "gallery") == {"default"}
             assert told("mien_queue_depth", model="ecacface-mobile") == 0
             assert not any("pid" in labels for _, labels, _ in told.samples)
+        if shutil.which("promtool"):
+            assert complaints(scraped(address)) == ""
         workers = processes(folder)
         assert len(workers) == WORKERS
         memory = {resident_bytes(worker) for worker in workers}
