@@ -38,8 +38,8 @@ NORM_TOLERANCE: Final = 1e-3  # a unit length in float16 is still within it
 
 _GALLERY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NAME_LIMIT: Final = "1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
-# RFC 3339's date-time, in capitals; datetime.fromisoformat alone takes more. It leaves out the digits
-# beyond microseconds, of which .NET writes 7 in all, Go and Java 9.
+# RFC 3339's date-time, in capitals; datetime.fromisoformat alone takes more. It drops the digits of
+# a fraction beyond microseconds: .NET writes 7, Go and Java 9.
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
