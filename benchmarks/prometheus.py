@@ -157,7 +157,7 @@ def _address_in(log: Path) -> str | None:
 
 def _is_ready(address: str) -> bool:
     try:
-        return httpx.get(f"{address}/-/ready").is_success
+        return httpx.get(f"{address}/-/ready", timeout=60).is_success
     except httpx.TransportError:
         return False
 

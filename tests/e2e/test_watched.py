@@ -214,14 +214,14 @@ def test_a_collector_gets_a_span_a_request_and_one_a_stage(tmp_path: Path) -> No
         given = {"otlp_endpoint": collector.address, **OFF}
         with serving(tmp_path / "data", tmp_path / "log", **given) as address:
             unrecorded = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
-            assert httpx.get(f"{address}/healthz", headers=unrecorded).is_success
+            assert httpx.get(f"{address}/healthz", headers=unrecorded, timeout=60).is_success
             answer = httpx.post(
                 f"{address}/identify",
                 files={"image": PARTY},
                 headers={"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "rojo=1"},
                 timeout=60,
             )
-            own = httpx.get(f"{address}/models")
+            own = httpx.get(f"{address}/models", timeout=60)
         spans = []
         while not collector.spans.empty():  # the server sent all before it ended
             service, span = collector.spans.get()
@@ -264,7 +264,7 @@ def test_a_collector_that_is_not_there_holds_up_no_request_and_no_stop(tmp_path:
         serving(tmp_path / "data", log, otlp_endpoint=nobody, **OFF) as address,
     ):
         for _ in range(20):
-            assert httpx.get(f"{address}/models").is_success
+            assert httpx.get(f"{address}/models", timeout=60).is_success
     told = lines(log)
     assert sum(line.get("route") == "/models" for line in told) == 20
     assert any("export" in line["event"] for line in told)
