@@ -38,7 +38,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTER = "/opt/outer-site-packages"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 FOLDER = "MIEN_WALK_FOLDER"  # set inside the mount namespace
-READY_S, STOP_S = 120.0, 15.0
+READY_S, STOP_S = 600.0, 60.0  # the service promises less, of a machine that is idle
 
 
 @dataclass
