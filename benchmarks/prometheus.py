@@ -1,14 +1,14 @@
-"""A real Prometheus (Debian's package), with this repository's configuration, on a free port.
+"""A real Prometheus (Debian's package), with this repository's configuration.
 
-`watching` starts it on a folder of its own and ends it. What differs from docker/prometheus: whom
-it scrapes, the key's file, and the pace, for which the rules' own intervals are left out. `asked`
-lists what the dashboards ask it.
+`watching` starts it on a folder of its own, on a port that the system chooses, and ends it. What
+differs from docker/prometheus: whom it scrapes, the key's file, and the pace, for which the rules'
+own intervals are left out. `asked` lists what the dashboards ask it.
 """
 
 import json
 import math
+import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +25,7 @@ ROOT: Final = Path(__file__).parents[1]
 CONFIGURED: Final = ROOT / "docker" / "prometheus"
 DASHBOARDS: Final = ROOT / "docker" / "grafana" / "dashboards"
 POLL_S: Final = 0.1
+_LISTENING: Final = re.compile(r'msg="Listening on" address=(\S+)')
 
 
 class Prometheus:
@@ -76,19 +77,15 @@ def watching(
 ) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the job mien at targets (host:port). folder: an empty one."""
     config = _configured(folder, targets, key_file, every)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
     command = [
         *("prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"),
-        *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"),
+        "--web.listen-address=127.0.0.1:0",
     ]
     log = folder / "prometheus.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
     try:
-        address = f"http://127.0.0.1:{port}"
-        while not _is_ready(address):
+        while (address := _address_in(log)) is None or not _is_ready(address):
             if process.poll() is not None:
                 raise RuntimeError(f"Prometheus did not start:\n{log.read_text(encoding='utf-8')}")
             time.sleep(POLL_S)
@@ -152,9 +149,15 @@ def is_installed() -> bool:
     return shutil.which("prometheus") is not None
 
 
+def _address_in(log: Path) -> str | None:
+    """Its address, once its log names the port that the system chose."""
+    found = _LISTENING.search(log.read_text(encoding="utf-8"))
+    return None if found is None else f"http://{found[1]}"
+
+
 def _is_ready(address: str) -> bool:
     try:
-        return httpx.get(f"{address}/-/ready").is_success
+        return httpx.get(f"{address}/-/ready", timeout=60).is_success
     except httpx.TransportError:
         return False
 

@@ -1,7 +1,7 @@
 """What the benchmarks of a running service share: a server process, photographs, the hardware."""
 
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +18,8 @@ import numpy as np
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results"
 LFW: Final = ROOT.parent / "shared" / "data" / "lfw" / "photos.zip"
+_POLL_S: Final = 0.1
+_RUNNING: Final = re.compile(r"Uvicorn running on (http://\S+:\d+) ")
 _SERVE: Final = "from service.cli import app; app(['serve'])"
 
 
@@ -25,13 +27,10 @@ _SERVE: Final = "from service.cli import app; app(['serve'])"
 def serving(data: Path) -> Iterator[tuple[httpx.Client, int]]:
     """A client of a server process on that data folder, ready, and the process's id.
 
-    MIEN_* variables of the environment hold for it, but for the port, the data folder (an existing
-    one) and the number of workers, which is one.
+    MIEN_* variables of the environment hold for it, but for the port, which the system chooses, the
+    data folder (an existing one) and the number of workers, which is one.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    given = {"MIEN_DATA": str(data), "MIEN_PORT": str(port), "MIEN_WORKERS": "1"}
+    given = {"MIEN_DATA": str(data), "MIEN_PORT": "0", "MIEN_WORKERS": "1"}
     log = data / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -42,24 +41,23 @@ def serving(data: Path) -> Iterator[tuple[httpx.Client, int]]:
             stderr=output,
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            _wait(client, process, log)
+        address = _until_listening(process, log)
+        with httpx.Client(base_url=address, timeout=120) as client:
+            while not client.get("/readyz").is_success:
+                time.sleep(_POLL_S)
             yield client, process.pid
     finally:
         process.terminate()
         process.wait(timeout=60)
 
 
-def _wait(client: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    while True:
+def _until_listening(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """The server's address, once its log names it. Raises SystemExit if the process ends first."""
+    while (found := _RUNNING.search(log.read_text(encoding="utf-8"))) is None:
         if process.poll() is not None:
-            raise SystemExit(f"the server did not start:\n{log.read_text()}")
-        try:
-            if client.get("/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
+            raise SystemExit(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
+        time.sleep(_POLL_S)
+    return found[1]
 
 
 def photographs(count: int, width: int, height: int) -> Iterator[bytes]:

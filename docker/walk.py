@@ -29,6 +29,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +38,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTER = "/opt/outer-site-packages"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 FOLDER = "MIEN_WALK_FOLDER"  # set inside the mount namespace
-READY_S, STOP_S = 120.0, 15.0
+READY_S, STOP_S = 600.0, 60.0  # the service promises less, of a machine that is idle
 
 
 @dataclass
@@ -179,8 +180,12 @@ class Walk:
 
 def serve(stage: Stage, folder: Path, given: Sequence[str]) -> None:
     """Starts the stage's entry point as compose does, and holds it to what is promised."""
+    with _reserved_port() as port:
+        _serve_on(port, stage, folder, given)
+
+
+def _serve_on(port: int, stage: Stage, folder: Path, given: Sequence[str]) -> None:
     assert stage.root is not None
-    port = _free_port()
     key = secrets.token_hex(32)
     environment = stage.environment | dict(pair.split("=", 1) for pair in given)
     environment |= {"MIEN_PORT": str(port), "MIEN_KEY_FILE": "/run/secrets/mien_key"}
@@ -300,10 +305,14 @@ def _at(stage: Stage, path: str) -> Path:
     return stage.root / path.lstrip("/")
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        return int(listener.getsockname()[1])
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A port that the system gives to nobody else meanwhile, and a server may listen on: of two
+    sockets with SO_REUSEADDR, Linux lets one listen while the other does not."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("", 0))
+        yield int(holder.getsockname()[1])
 
 
 def _run(*words: str | Path, env: dict[str, str] | None = None) -> None:

@@ -205,7 +205,17 @@ def serve(settings: Settings) -> None:
             timeout_worker_healthcheck=_WORKER_ANSWERS_S,
             **options,
         )
-        _Workers(config, [config.bind_socket()]).run()
+        _Workers(config, [_bound(config)]).run()
+
+
+def _bound(config: uvicorn.Config) -> socket.socket:
+    """A socket bound to the address of the configuration, for workers to listen on.
+
+    Its protocol is read from the system: uvicorn makes it with 0 for "the usual one", and asyncio
+    sets TCP_NODELAY on what it accepts only if the listening socket says TCP. Without it, Nagle's
+    algorithm and delayed acknowledgments hold each answer on a kept-alive connection for 40 ms.
+    """
+    return socket.socket(fileno=config.bind_socket().detach())
 
 
 def _require_port(settings: Settings) -> None:

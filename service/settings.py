@@ -2,11 +2,12 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
@@ -18,6 +19,7 @@ _METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _CLIENT_KEY: Final = PREFIX + "KEY"
 _CLIENT_URL: Final = PREFIX + "URL"
 MIB: Final = 1024 * 1024
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?(:[0-9]{1,5})?")
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
 
 
@@ -56,6 +58,16 @@ class Settings(BaseSettings):
     max_pixels: int = Field(40_000_000, ge=1)
     body_timeout_s: float = Field(60.0, gt=0)
 
+    @field_validator("hosts")
+    @classmethod
+    def _names(cls, hosts: str) -> str:
+        """Raise ValueError for what no Host header of a browser can equal."""
+        for name in _listed(hosts):
+            if not _is_host(name):
+                reason = "a name or address as in kiosk.example,192.0.2.7: no scheme, path or *"
+                raise ValueError(f"{name!r} matches no caller; write {reason}")
+        return hosts
+
     @property
     def networks(self) -> dict[str, str]:
         """The network of each task, by its folder's name; without those that are off."""
@@ -77,7 +89,7 @@ class Settings(BaseSettings):
     @property
     def other_hosts(self) -> list[str]:
         """The names in MIEN_HOSTS."""
-        return [name for part in self.hosts.split(",") if (name := part.strip())]
+        return _listed(self.hosts)
 
     @property
     def on_loopback(self) -> bool:
@@ -144,7 +156,22 @@ def read_settings(**given: Any) -> Settings:
     except ValidationError as wrong:
         first = wrong.errors()[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(name, f"{first['msg']} (got {first['input']!r})") from wrong
+        reason = first["msg"].removeprefix("Value error, ")  # before a validator's own words
+        raise SettingsError(name, f"{reason} (got {first['input']!r})") from wrong
+
+
+def _listed(hosts: str) -> list[str]:
+    return [name for part in hosts.split(",") if (name := part.strip())]
+
+
+def _is_host(name: str) -> bool:
+    """Whether it is a host's name or IPv4 address, with or without a port, or an IPv6 address."""
+    if _HOST_NAME.fullmatch(name):
+        return True
+    try:
+        return bool(ipaddress.IPv6Address(re.sub(r"^\[(.*)\](:[0-9]{1,5})?$", r"\1", name)))
+    except ValueError:
+        return False
 
 
 def hand_down(settings: Settings, metrics: Path) -> None:

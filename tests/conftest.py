@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -17,6 +18,12 @@ from service.app import Opened, create_app, open_everything
 from service.settings import SHIPPED_MODELS, Settings
 from tests.drawn import find_drawn
 from tests.standin import NAME, write_attributes, write_expression, write_recognition
+
+# A busy machine is slow, and no example is wrong for it.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 # Its assertions explain themselves, as those of test modules do.
 pytest.register_assert_rewrite("tests.service.gallery_contract")

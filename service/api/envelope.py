@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.paths import keep_slashes, with_slashes
+from service.api.paths import keep_slashes, origin_form, with_slashes
 from service.api.problems import (
     INTERNAL,
     METHOD_UNKNOWN,
@@ -20,6 +20,7 @@ from service.api.problems import (
     error_response,
     kind_response,
 )
+from service.api.rights import methods_of
 from service.errors import MienError
 from service.observe.logs import log
 from service.observe.record import UNKNOWN_ROUTE, Reader, Record, method_of
@@ -45,6 +46,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope = origin_form(scope)
         keep_slashes(scope)
         method = scope["method"]
         if method == "HEAD":  # as GET; the server leaves the body out
@@ -115,7 +117,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
         404: f"there is nothing at {path}",
         405: f"{request.method} is not for {path}",
     }.get(error.status_code, str(error.detail))
-    return kind_response(kind, detail, request, error.headers)
+    # The router names the methods of one route alone.
+    allow = {"Allow": ", ".join(methods_of(request.scope["path"]))}
+    headers = allow if kind is METHOD_UNKNOWN else error.headers
+    return kind_response(kind, detail, request, headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -2,7 +2,8 @@
 
 A call's fields are a small strict model. Text (of a form or a query) is first read as what the
 field is, an integer, a number, a truth or an object; from there on all forms are the same. A field
-that is a list may be given several times, and as text with commas, in every form.
+may be given several times, as by clients that send it in the query and the body, if its values are
+equal; one that is a list has all that are given. As text a list has commas, in every form.
 """
 
 import json
@@ -24,6 +25,7 @@ from service.errors import BodyBroken, FieldInvalid, FieldMissing, FieldUnknown
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _MOST_QUERY_FIELDS: Final = 100
+_MOST_TIMES: Final = 8  # that a form repeats a value; each is held until all are there
 _DEEPEST: Final = 32
 _TRUTHS: Final = {"true": True, "false": False}
 _MOST_VALUES: Final = 16_384
@@ -50,8 +52,8 @@ Given = tuple[str, Any]
 def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str] = ()) -> F:
     """The call's fields out of what was given. others: names the call knows besides the fields.
 
-    Raises FieldUnknown, FieldMissing, FieldInvalid, also for a field, or a value of a list, that
-    was given twice.
+    Raises FieldUnknown, FieldMissing, FieldInvalid, also for a field that was given twice with
+    different values, and for a list that names a value twice.
     """
     values: dict[str, Any] = {}
     for name, value in given:
@@ -62,7 +64,7 @@ def read_fields(model: type[F], given: Iterable[Given], *, others: Sequence[str]
             values[name] = _extended(name, values.get(name, []), value)
             continue
         if name in values:
-            raise FieldInvalid(name, "given twice", "given once")
+            _require_equal(name, values[name], value)
         values[name] = value
     try:
         return model.model_validate(values)
@@ -102,8 +104,8 @@ def is_list(model: type[Fields], name: str) -> bool:
 
 
 def times_of(model: type[Fields], name: str) -> int:
-    """How often a call may give the field: once, or as often as a list has room."""
-    return int(properties_of(model)[name]["maxItems"]) if is_list(model, name) else 1
+    """How many parts of a form may give the field: as many as a list has room, or a few."""
+    return int(properties_of(model)[name]["maxItems"]) if is_list(model, name) else _MOST_TIMES
 
 
 def from_text(model: type[Fields], name: str, text: str) -> Given:
@@ -139,7 +141,7 @@ def query_of(request: Request, model: type[Fields]) -> list[Given]:
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a JSON text. Raises BodyBroken, FieldInvalid for a name given twice.
+    """The value of a JSON text. Raises BodyBroken, FieldInvalid for a name of different values.
 
     Of many small values it is refused before it is read: `[],` takes three bytes, and 64 once read.
     """
@@ -186,20 +188,42 @@ def limit_of(model: type[Fields], name: str) -> str:
 
 
 def _extended(name: str, before: list[Any], value: Any) -> list[Any]:
-    """A list's values, with those that it is given now. Raises FieldInvalid for one given twice."""
+    """A list's values, with the new ones of those that it is given now.
+
+    Raises FieldInvalid if these name one twice.
+    """
     more = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    values = [*before, *(more if isinstance(more, list) else [more])]
+    values = more if isinstance(more, list) else [more]
     counts = Counter(entry for entry in values if isinstance(entry, str))
     if twice := [entry for entry, count in counts.items() if count > 1]:
         raise FieldInvalid(name, f"{shown(twice[0])} twice", "a list that names each once")
-    return values
+    known = {entry for entry in before if isinstance(entry, str)}
+    return [*before, *(e for e in values if not (isinstance(e, str) and e in known))]
 
 
 def _object(name: str, text: str) -> Any:
     try:
         return parse_json(text.encode("utf-8", "surrogatepass"))
     except BodyBroken as error:
-        raise FieldInvalid(name, shown(text), f"a JSON object; {error.reason}") from error
+        limit = f'the JSON text of an object, as {{"key": "value"}}; {error.reason}'
+        raise FieldInvalid(name, shown(text), limit) from error
+
+
+def _require_equal(name: str, one: Any, other: Any) -> None:
+    """Raise FieldInvalid if a field that was given twice has not the same value both times."""
+    if not _equal(one, other):
+        words = [json.dumps(shown(brief(value), 60), ensure_ascii=False) for value in (one, other)]
+        different = words[0] != words[1]
+        as_these = f", as {words[0]} and as {words[1]}" if different else ", with different values"
+        raise FieldInvalid(name, f"given twice{as_these}", "given once")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same; 1 and 1.0 are, and true is neither."""
+    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (one, other)]
+    if all(numbers):
+        return bool(one == other)
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def brief(value: Any) -> Any:
@@ -238,10 +262,11 @@ def _no_constant(name: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        raise FieldInvalid(str(shown(counts.most_common(1)[0][0])), "given twice", "given once")
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            _require_equal(str(shown(name)), values[name], value)
+        values[name] = value
     return values
 
 

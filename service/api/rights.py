@@ -114,6 +114,16 @@ def asked_of(method: str, path: str) -> Asked:
     return Asked(route, tuple(right for _, right, _ in fitting), parameters)
 
 
+def methods_of(path: str) -> list[str]:
+    """The methods that a path is answered by: HEAD too, if GET is."""
+    methods = {
+        method
+        for method, lines in _PATTERNS.items()
+        if any(pattern.match(path) for _, pattern, _ in lines)
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+
+
 def _patterns(rights: Mapping[str, Right]) -> dict[str, list[tuple[str, re.Pattern[str], Right]]]:
     """The table by method, its paths as the router itself reads them."""
     by_method: dict[str, list[tuple[str, re.Pattern[str], Right]]] = {}

@@ -101,7 +101,7 @@ async def read_call(request: Request, form: Form[F], limits: Limits) -> Call[F]:
     if kind == JSON and options.get("charset", "utf-8").lower() in ("utf-8", "utf8"):
         return await _from_json(request, form, limits, given)
     if kind == MULTIPART and form.images:
-        return await _from_parts(request, form, limits, given, options.get("boundary", ""))
+        return await _from_parts(request, form, limits, given, options.get("boundary"))
     if form.several and (kind.startswith("image/") or kind == "application/octet-stream"):
         return await _from_raw(request, form, limits, given)
     raise BodyUnsupported(str(shown(request.headers.get("content-type", ""))), form.accepted)
@@ -145,8 +145,14 @@ def _texts(form: Form[Any], limits: Limits, images: dict[str, Any]) -> list[str]
 
 
 async def _from_parts(
-    request: Request, form: Form[F], limits: Limits, given: list[Given], boundary: str
+    request: Request, form: Form[F], limits: Limits, given: list[Given], boundary: str | None
 ) -> Call[F]:
+    if not boundary:
+        reason = (
+            "its Content-Type has no boundary; leave that header to the HTTP client, which knows "
+            "the boundary, or send multipart/form-data; boundary=..."
+        )
+        raise BodyBroken(MULTIPART, reason)
     parts = await read_parts(request, limits, _doorkeeper(form, limits), boundary)
     images = [part for part in parts if part.name in form.images]
     fields = [_field(form, part) for part in parts if part.name not in form.images]
@@ -170,9 +176,10 @@ def _doorkeeper(form: Form[Any], limits: Limits) -> Callable[[str], int]:
         if form.several and name in form.images:
             if seen[name] > limits.images:
                 _require_count(seen[name], limits)
-        elif seen[name] > (most := times_of(form.fields, name)):
-            if most == 1:
+        elif name in form.images:
+            if seen[name] > 1:
                 raise FieldInvalid(name, "given twice", "given once")
+        elif seen[name] > (most := times_of(form.fields, name)):
             raise FieldInvalid(name, f"given {seen[name]} times", f"given at most {most} times")
         return limits.image_bytes if name in form.images else LARGEST_FIELD_BYTES
 

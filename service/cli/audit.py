@@ -100,7 +100,7 @@ def _time(text: str) -> datetime:
     if text[-1:] in "smhd" and text[:-1].isdecimal():
         return datetime.now(UTC) - timedelta(seconds=seconds_of(text))
     try:
-        told = datetime.fromisoformat(text)
+        told = datetime.fromisoformat(text.upper())  # RFC 3339 has t and z, too
     except ValueError as error:
         raise Unable(f"{text[:50]!r} is no time: as 2026-11-22, 2026-11-22T14:00Z, 24h") from error
     return told if told.tzinfo else told.replace(tzinfo=UTC)

@@ -38,8 +38,12 @@ NORM_TOLERANCE: Final = 1e-3  # a unit length in float16 is still within it
 
 _GALLERY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NAME_LIMIT: Final = "1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
-# RFC 3339's date-time; datetime.fromisoformat alone takes more
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+# RFC 3339's date-time, in capitals; datetime.fromisoformat alone takes more. It drops the digits of
+# a fraction beyond microseconds: .NET writes 7, Go and Java 9.
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
 _CURSOR = re.compile(r"([gpf])([1-9][0-9]{0,18})")
 # control characters, lone surrogates (no UTF-8 of them exists), line and paragraph separators
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -126,10 +130,10 @@ def consent(value: Mapping[str, Any], now: float) -> Consent:
 def _consent_time(value: Any, now: float) -> datetime:
     limit = "a time of RFC 3339 with its offset, as 2026-07-31T09:30:00Z, and not in the future"
     given = _told(value)
-    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
+    if not isinstance(value, str) or _TIME.fullmatch(capitals := value.upper()) is None:
         raise FieldInvalid("consent.time", given, limit)
     try:
-        time = datetime.fromisoformat(value).astimezone(UTC)
+        time = datetime.fromisoformat(capitals).astimezone(UTC)
     except (ValueError, OverflowError):  # the 31st of June; an hour in the year 0
         raise FieldInvalid("consent.time", given, limit) from None
     if time.timestamp() > now + CLOCKS_APART_S:

@@ -135,12 +135,12 @@ def _standing(
 
 def _promised(house: House) -> Iterator[Metric]:
     quantiles = [
-        ({"pairs": pairs, "quantile": f"{share:g}"}, similarity)
+        ({"pairs": pairs, "fraction": f"{share:g}"}, similarity)
         for pairs, by_share in house.quantiles.items()
         for share, similarity in by_share.items()
     ]
-    help_text = "Similarity below which a share of the calibration's comparisons lies."
-    yield _gauge("mien_calibration_similarity", help_text, ["pairs", "quantile"], quantiles)
+    help_text = "Similarity below which a fraction of the calibration's comparisons lies."
+    yield _gauge("mien_calibration_similarity", help_text, ["pairs", "fraction"], quantiles)
     thresholds = [({"fmr": f"{fmr:g}"}, at) for fmr, at in house.thresholds.items()]
     help_text = "Similarity that the calibration asks for a false match rate."
     yield _gauge("mien_calibration_threshold", help_text, ["fmr"], thresholds)

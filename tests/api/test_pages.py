@@ -1,5 +1,7 @@
 """A service without keys, on a port, and the pages that a browser has open."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +70,39 @@ def test_a_page_of_another_site_is_refused_before_its_body_is_read(client, origi
     answer = client.post("/enroll", headers={"origin": origin, **ENROLMENT}, content=body())
     assert answer.status_code == 403
     assert answer.json()["type"] == "/problems/origin-foreign"
+
+
+def test_the_host_of_an_absolute_target_counts_whatever_host_says(client):
+    async def told(target, host):
+        answers = []
+
+        async def send(message):
+            answers.append(message)
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": target.decode(),
+            "raw_path": target,
+            "query_string": b"",
+            "headers": [(b"host", host)],
+        }
+        await client.app(scope, receive, send)
+        return answers[0]["status"]
+
+    statuses = {
+        (b"http://localhost:8000/healthz", b"evil.example"): 200,
+        (b"HTTPS://kiosk/healthz", b"localhost"): 200,
+        (b"http://evil.example/healthz", b"localhost"): 421,
+        (b"http://localhost", b"localhost"): 200,
+        (b"ftp://localhost/healthz", b"localhost"): 404,
+        (b"http:///healthz", b"localhost"): 404,
+    }
+    for (target, host), status in statuses.items():
+        assert asyncio.run(told(target, host)) == status, target
 
 
 def test_what_is_open_to_all_is_no_exception(client):

@@ -103,6 +103,17 @@ def alike(a: Any, b: Any) -> bool:
     return a == pytest.approx(b, abs=1e-5) if isinstance(a, float) else bool(a == b)
 
 
+def test_an_absolute_target_is_answered_as_its_path(port: int) -> None:
+    """As a client sends it that takes the server for a proxy (RFC 9112, 3.2.2)."""
+    address = f"http://127.0.0.1:{port}"
+    for path in ("/galleries?limit=1", "/galleries/default/persons/0"):
+        assert ask(port, "GET", f"{address}{path}") == ask(port, "GET", path)
+    assert ask(port, "GET", f"{address}/galleries/default/persons/a%2Fb")[1]["value"] == "a/b"
+    status, found = ask(port, "POST", f"{address}/detect", drawn_photo(1), "image/png")
+    assert (status, len(found["images"][0]["faces"])) == (200, 1)
+    assert ask(port, "GET", f"{address}/nowhere")[1]["detail"] == "there is nothing at /nowhere"
+
+
 def test_many_parallel_clients_get_what_one_client_gets(port: int) -> None:
     wanted = [ask(port, "POST", *call) for call in calls()]
     assert {status for status, _ in wanted} == {200, 422}

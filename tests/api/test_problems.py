@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import math
+import re
 from typing import Any
 
 import pytest
@@ -95,6 +96,23 @@ def test_an_unknown_path_and_a_wrong_method_are_problems(client: TestClient) -> 
     wrong = client.delete("/identify")
     assert slug(wrong) == "method-not-allowed"
     assert wrong.headers["allow"] == "POST"
+
+
+def test_a_wrong_method_is_answered_with_all_that_the_path_has(
+    client: TestClient, app: FastAPI
+) -> None:
+    """Those that OpenAPI lists, and HEAD where GET is."""
+    calls = app.openapi()["paths"]
+    assert len(calls) > 20
+    for path, methods in calls.items():
+        names = {method.upper() for method in methods}
+        answer = client.request("BREW", re.sub(r"\{\w+\}", "x", path))
+        assert (answer.status_code, slug(answer)) == (405, "method-not-allowed")
+        allowed = set(answer.headers["allow"].split(", "))
+        assert allowed == names | ({"HEAD"} if "GET" in names else set()), path
+    person = client.put("/galleries/default/persons/a%2Fb")
+    assert person.headers["allow"] == "DELETE, GET, HEAD, PATCH"
+    assert client.head("/healthz").status_code == 200
 
 
 def test_every_problem_explains_itself(client: TestClient) -> None:

@@ -175,7 +175,7 @@ def test_two_ways_to_say_one_thing_are_refused(client: TestClient) -> None:
     assert problem(answer)["field"] == "images"
 
 
-def test_what_is_given_twice_is_refused(client: TestClient) -> None:
+def test_what_is_given_twice_with_different_values_is_refused(client: TestClient) -> None:
     twice = [
         client.post("/identify?top_k=1&top_k=2", files={"image": PHOTO}),
         client.post("/identify?top_k=1", files={"image": PHOTO}, data={"top_k": "2"}),
@@ -183,13 +183,82 @@ def test_what_is_given_twice_is_refused(client: TestClient) -> None:
         client.post("/identify?top_k=1", json={"image": CODED, "top_k": 2}),
         client.post("/identify", content='{"top_k": 1, "top_k": 2}', headers=JSON),
         client.post(
-            "/identify?top_k=1&top_k=1", content=PHOTO, headers={"Content-Type": "image/x"}
+            "/identify?top_k=1&top_k=2", content=PHOTO, headers={"Content-Type": "image/x"}
         ),
+        client.post("/identify?top_k=1", json={"image": CODED, "top_k": True}),
+        client.post("/identify?threshold=0.5", json={"image": CODED, "threshold": None}),
+        client.post('/enroll?metadata={"a":1}', json={"image": CODED, "metadata": {"a": True}}),
         client.post("/enroll", content='{"metadata": {"a": 1, "a": 2}}', headers=JSON),
         client.post("/verify", files=[("image_a", PHOTO), ("image_a", PHOTO), ("image_b", PHOTO)]),
     ]
     assert {slug(answer) for answer in twice} == {"field-invalid"}
     assert {problem(answer)["limit"] for answer in twice} == {"given once"}
+
+
+def test_what_is_given_twice_differently_is_named_with_both_values(client: TestClient) -> None:
+    refused = problem(client.post("/identify?gallery=a", json={"image": CODED, "gallery": "b"}))
+    assert (refused["field"], refused["value"]) == ("gallery", 'given twice, as "a" and as "b"')
+    objects = {"image": CODED, "metadata": {"a": 2}}
+    refused = problem(client.post('/enroll?metadata={"a":1}', json=objects))
+    assert refused["value"] == "given twice, with different values"
+
+
+def test_what_is_given_twice_with_equal_values_counts_once(client: TestClient) -> None:
+    """As clients do that were generated from the document, where a field stands twice."""
+    raw = {"Content-Type": "image/png"}
+    form = {"files": {"image": PHOTO}}
+    person = {"metadata": '{"a": [1, null], "b": "x"}', "person_id": "ada"}
+    spaced = {"metadata": '{"b":"x","a":[1,null]}', "person_id": "ada"}
+    assert client.post("/enroll", **form, data=person, params=spaced).status_code == 201
+    answers = [
+        client.post("/identify?top_k=1", **form, data={"top_k": "1"}),
+        client.post("/identify", **form, data={"top_k": ["1", "1"]}),
+        client.post("/identify?top_k=1", json={"image": CODED, "top_k": 1}),
+        client.post("/identify?threshold=1", json={"image": CODED, "threshold": 1}),
+        client.post("/identify?threshold=1", json={"image": CODED, "threshold": 1.0}),
+        client.post("/identify?top_k=1&top_k=1&gallery=default", content=PHOTO, headers=raw),
+        client.post(
+            "/identify", content=f'{{"top_k": 1, "image": "{CODED}", "top_k": 1}}', headers=JSON
+        ),
+        client.get("/galleries?limit=5&limit=5"),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    both = {"features": ["quality", "identity"], "image": CODED}
+    asked = [
+        client.post("/analyze?features=quality,identity", json=both),
+        client.post("/analyze?features=identity&features=quality", json=both),
+        client.post(
+            "/analyze?features=quality&features=identity", **form, data={"features": "quality"}
+        ),
+    ]
+    for answer in asked:
+        [face] = answer.json()["images"][0]["faces"]
+        assert {"quality", "candidates"} <= set(face)
+
+
+def test_a_field_is_not_repeated_without_end(client: TestClient) -> None:
+    many = client.post("/identify", files={"image": PHOTO}, data={"top_k": ["1"] * 9})
+    assert (problem(many)["field"], problem(many)["limit"]) == ("top_k", "given at most 8 times")
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary="])
+def test_a_form_without_a_boundary_is_refused_with_what_to_do(
+    client: TestClient, kind: str
+) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nx\r\n--b--\r\n'
+    answer = client.post("/detect", content=body, headers={"Content-Type": kind})
+    assert (answer.status_code, slug(answer)) == (400, "body-broken")
+    assert "Content-Type has no boundary; leave that header" in problem(answer)["reason"]
+
+
+@pytest.mark.parametrize("word", ["blue", "team=blue", "{team: blue}", ""])
+def test_an_object_as_text_is_asked_for_as_json_text(client: TestClient, word: str) -> None:
+    for form in ("multipart", "raw"):
+        answer = send(client, "/enroll", form, [PHOTO], {"metadata": word})
+        refused = problem(answer)
+        assert (slug(answer), refused["field"]) == ("field-invalid", "metadata")
+        assert refused["value"] == word
+        assert refused["limit"].startswith('the JSON text of an object, as {"key": "value"}')
 
 
 @pytest.mark.parametrize("path", ["/detect?nonsense=1", "/galleries?nonsense=1"])

@@ -19,6 +19,7 @@ from tests.conftest import ready_client
 from tests.drawn import drawn_photo
 from tests.figures import Figures
 from tests.logged import restored_logging
+from tests.promtool import complaints, needs_promtool
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ADA = drawn_photo(1)
@@ -134,6 +135,16 @@ def test_labels_take_none_of_what_callers_make_up(client: TestClient) -> None:
     assert not any(
         "made" in value.lower() for _, labels, _ in told.samples for value in labels.values()
     )
+
+
+@needs_promtool
+def test_a_scrape_is_as_prometheus_asks_metrics_to_be(client: TestClient) -> None:
+    for path in ("/enroll", "/identify", "/detect"):
+        assert send(client, path, "multipart", [ADA]).is_success
+    assert send(client, "/detect", "multipart", [b"no image"]).is_error
+    scrape = client.get("/metrics").text
+    assert "mien_calibration_similarity{" in scrape
+    assert complaints(scrape) == ""
 
 
 def test_there_are_no_more_gallery_labels_than_the_largest(client: TestClient) -> None:

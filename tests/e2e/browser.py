@@ -24,7 +24,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromiu
 ASTRONAUT: Final = Path(__file__).parent / "photographs" / "eileen-collins.jpg"
 DESKTOP: Final = {"width": 1180, "height": 820}
 PHONE: Final = {"width": 360, "height": 740}
-_PATIENCE_MS: Final = 30_000  # for a machine that does much else
+_PATIENCE_MS: Final = 120_000  # for a machine that does much else
 _AXE: Final = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 
@@ -35,6 +35,7 @@ def browsing(camera: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
+            timeout=_PATIENCE_MS,
             args=[
                 "--no-sandbox" if os.geteuid() == 0 else "--enable-automation",
                 "--use-fake-device-for-media-stream",

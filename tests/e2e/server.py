@@ -1,10 +1,11 @@
 """A real server process, with the models that ship, on a store of its own."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
-import urllib.error
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ SERVE = (
     "-c",
     "from service.app import serve; from service.settings import read_settings as r; serve(r())",
 )
+POLL_S = 0.02  # between questions, so that they leave the processor to who is to answer
+_RUNNING = re.compile(rb"Uvicorn running on http://\S+?:(\d+) ")
 
 
 @contextmanager
@@ -32,8 +35,7 @@ def served(
     data: Path, log: Path, *, command: Sequence[str] = SERVE, **settings: object
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """As `serving`, with the server's process."""
-    port = free_port()
-    given = {"data": data, "port": port, **settings}
+    given = {"data": data, "port": 0, **settings}
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("MIEN_")},
         **{f"MIEN_{name.upper()}": str(value) for name, value in given.items()},
@@ -41,26 +43,33 @@ def served(
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
-        address = f"http://127.0.0.1:{port}"
-        while not is_ready(address):
+        while (address := address_in(log)) is None or not is_ready(address):
             assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
+            time.sleep(POLL_S)
         yield address, process
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait()  # the test's own timeout is the limit
 
 
 def is_ready(address: str) -> bool:
     """Whether /readyz says yes."""
     try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=60) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError):
+    except OSError:  # refused, broken off, 503, or late
         return False
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def address_in(log: Path) -> str | None:
+    """The server's address on this machine, once its log names the port that the system chose."""
+    found = _RUNNING.search(log.read_bytes())
+    return None if found is None else f"http://127.0.0.1:{int(found[1])}"
+
+
+@contextmanager
+def address_of_nobody() -> Iterator[str]:
+    """An address that refuses every connection: its port is taken, and nobody listens there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -66,7 +66,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def gallery(address: str, request: pytest.FixtureRequest) -> str:
     """A gallery of the test's own in which the astronaut is enrolled."""
     name = re.sub(r"\W+", "-", request.node.name)[:100]
-    httpx.post(f"{address}/galleries", json={"name": name}).raise_for_status()
+    httpx.post(f"{address}/galleries", json={"name": name}, timeout=60).raise_for_status()
     enrolled = httpx.post(
         f"{address}/enroll",
         files={"image": PORTRAIT},
@@ -117,7 +117,7 @@ def test_several_photographs_are_enrolled_and_the_refused_ones_say_why(
         expect(shots.nth(3)).to_contain_text("No face")
         expect(view.get_by_role("status")).to_contain_text("1 face of Colonel Collins enrolled")
         expect(view.get_by_role("status")).to_contain_text("3 photographs were refused")
-    person = httpx.get(f"{address}/galleries/{gallery}/persons/colonel").json()
+    person = httpx.get(f"{address}/galleries/{gallery}/persons/colonel", timeout=60).json()
     assert (person["name"], person["faces"]) == ("Colonel Collins", 1)
 
 
@@ -151,7 +151,7 @@ def test_photographs_that_are_sent_again_after_a_lost_answer_are_enrolled_once(
         send.click()
         expect(view.get_by_role("status")).to_contain_text("Lost has 1 face")
         expect(view.locator(".shots .decision")).to_have_text("Enrolled")
-    people = httpx.get(f"{address}/galleries/{gallery}/persons").json()["items"]
+    people = httpx.get(f"{address}/galleries/{gallery}/persons", timeout=60).json()["items"]
     assert sorted((one["name"], one["faces"]) for one in people) == [(NAME, 1), ("Lost", 1)]
 
 
@@ -180,7 +180,7 @@ def test_a_dropped_photograph_is_identified_with_the_name_over_the_face(
     browser: Browser, address: str, gallery: str
 ) -> None:
     asked = {"files": {"image": AGAIN}, "data": {"gallery": gallery}, "timeout": 60}
-    answer = httpx.post(f"{address}/identify", **asked).json()
+    answer = httpx.post(f"{address}/identify", **asked, timeout=60).json()
     [face] = answer["images"][0]["faces"]
     with visiting(browser, address) as page:
         view = view_of(page, "Identify", gallery)
@@ -324,7 +324,7 @@ def test_expression_and_attributes_are_bars_as_long_as_their_scores(
 ) -> None:
     asked: dict[str, Any] = {"files": {"image": PORTRAIT}, "timeout": 60}
     features = {"features": "expression,attributes"}
-    answer = httpx.post(f"{address}/analyze", data=features, **asked).json()
+    answer = httpx.post(f"{address}/analyze", data=features, **asked, timeout=60).json()
     [face] = answer["images"][0]["faces"]
     with visiting(browser, address) as page:
         view = view_of(page, "Analyze")
@@ -384,7 +384,7 @@ def test_people_are_paged_searched_renamed_and_deleted(
     browser: Browser, address: str, gallery: str
 ) -> None:
     persons = f"{address}/galleries/{gallery}/persons"
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         for i in range(44):
             client.post(persons, json={"id": f"p{i:02}", "name": f"Person {i}"}).raise_for_status()
     with visiting(browser, address, expected=("404",)) as page:
@@ -408,19 +408,19 @@ def test_people_are_paged_searched_renamed_and_deleted(
         window.get_by_label("Name").fill("Colonel")
         window.get_by_role("button", name="Rename").click()
         expect(page.get_by_role("dialog", name="Colonel")).to_contain_text("The name is changed")
-        assert httpx.get(f"{persons}/collins").json()["name"] == "Colonel"
+        assert httpx.get(f"{persons}/collins", timeout=60).json()["name"] == "Colonel"
         page.get_by_role("button", name=re.compile("^Delete face")).click()
         confirm(page, "Delete face")
         expect(page.get_by_role("dialog", name="Colonel")).to_contain_text("0 faces")
         page.get_by_role("button", name="Delete person").click()
         expect(page.get_by_role("button", name="Cancel")).to_be_focused()
         page.keyboard.press("Enter")
-        assert httpx.get(f"{persons}/collins").is_success  # it was cancelled
+        assert httpx.get(f"{persons}/collins", timeout=60).is_success  # it was cancelled
         page.get_by_role("button", name="Delete person").click()
         confirm(page, "Delete person")
         expect(page.get_by_role("dialog")).to_have_count(0)
         expect(rows).to_have_count(0)
-        assert httpx.get(f"{persons}/collins").status_code == 404
+        assert httpx.get(f"{persons}/collins", timeout=60).status_code == 404
         search(view, "p07")
         expect(rows).to_have_count(1)
 
@@ -478,7 +478,7 @@ def test_a_gallery_is_made_and_deleted_when_its_name_is_typed(
         window.get_by_label("Type visitors to go on").fill("visitors")
         confirm(page, "Delete gallery")
         expect(view).to_contain_text("default: ")
-    assert httpx.get(f"{address}/galleries/visitors").status_code == 404
+    assert httpx.get(f"{address}/galleries/visitors", timeout=60).status_code == 404
 
 
 def test_a_gallery_that_asks_for_consent_gets_it_and_gives_all_it_keeps_and_a_receipt(
@@ -517,7 +517,9 @@ def test_a_gallery_that_asks_for_consent_gets_it_and_gives_all_it_keeps_and_a_re
         with page.expect_download() as download:
             receipt.get_by_role("button", name="Keep the receipt").click()
         kept = json.loads(download.value.path().read_text(encoding="utf-8"))
-        told = httpx.get(f"{address}/galleries/careful/receipts/{kept['receipt']}").json()
+        told = httpx.get(
+            f"{address}/galleries/careful/receipts/{kept['receipt']}", timeout=60
+        ).json()
         assert told == kept
 
 
@@ -703,7 +705,7 @@ def test_the_pictures_of_the_documentation_are_taken(browser: Browser, tmp_path:
         people = f"{address}/galleries/default/persons"
         for name in ("Amal Haddad", "Jun Sato", "Marta Kowalska", "Tom Okafor"):
             made = {"id": name.split()[0].lower(), "name": name}
-            httpx.post(people, json=made).raise_for_status()
+            httpx.post(people, json=made, timeout=60).raise_for_status()
         with visiting(browser, address, color_scheme="light") as page:
             enrol = view_of(page, "Enrol")
             enrol.get_by_label("Name").fill(NAME)

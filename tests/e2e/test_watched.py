@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.cartoon import cartoon_photograph
 from tests.drawn import png
-from tests.e2e.server import free_port, serving
+from tests.e2e.server import address_of_nobody, serving
 from tests.figures import Figures
+from tests.promtool import complaints
 
 WORKERS = 2
 OFF = {"expression": "off", "attributes": "off"}
@@ -32,7 +34,11 @@ ALONE = png(cartoon_photograph([(200, 100, 240)]))
 
 def figures(address: str) -> Figures:
     """Of a scrape by a connection of its own, which any worker may take."""
-    return Figures(httpx.get(f"{address}/metrics", timeout=60).text)
+    return Figures(scraped(address))
+
+
+def scraped(address: str) -> str:
+    return httpx.get(f"{address}/metrics", timeout=60).text
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
@@ -67,6 +73,8 @@ def test_workers_answer_for_each_other(tmp_path: Path, monkeypatch: pytest.Monke
             assert told.values("mien_gallery_faces", "gallery") == {"default"}
             assert told("mien_queue_depth", model="ecacface-mobile") == 0
             assert not any("pid" in labels for _, labels, _ in told.samples)
+        if shutil.which("promtool"):
+            assert complaints(scraped(address)) == ""
         workers = processes(folder)
         assert len(workers) == WORKERS
         memory = {resident_bytes(worker) for worker in workers}
@@ -206,14 +214,14 @@ def test_a_collector_gets_a_span_a_request_and_one_a_stage(tmp_path: Path) -> No
         given = {"otlp_endpoint": collector.address, **OFF}
         with serving(tmp_path / "data", tmp_path / "log", **given) as address:
             unrecorded = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
-            assert httpx.get(f"{address}/healthz", headers=unrecorded).is_success
+            assert httpx.get(f"{address}/healthz", headers=unrecorded, timeout=60).is_success
             answer = httpx.post(
                 f"{address}/identify",
                 files={"image": PARTY},
                 headers={"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "rojo=1"},
                 timeout=60,
             )
-            own = httpx.get(f"{address}/models")
+            own = httpx.get(f"{address}/models", timeout=60)
         spans = []
         while not collector.spans.empty():  # the server sent all before it ended
             service, span = collector.spans.get()
@@ -250,11 +258,13 @@ def test_a_collector_gets_a_span_a_request_and_one_a_stage(tmp_path: Path) -> No
 
 def test_a_collector_that_is_not_there_holds_up_no_request_and_no_stop(tmp_path: Path) -> None:
     """`serving` waits for the end; a stop that waited for every try would take half a minute."""
-    nobody = f"http://127.0.0.1:{free_port()}"
     log = tmp_path / "log"
-    with serving(tmp_path / "data", log, otlp_endpoint=nobody, **OFF) as address:
+    with (
+        address_of_nobody() as nobody,
+        serving(tmp_path / "data", log, otlp_endpoint=nobody, **OFF) as address,
+    ):
         for _ in range(20):
-            assert httpx.get(f"{address}/models").is_success
+            assert httpx.get(f"{address}/models", timeout=60).is_success
     told = lines(log)
     assert sum(line.get("route") == "/models" for line in told) == 20
     assert any("export" in line["event"] for line in told)

@@ -24,7 +24,7 @@ def mien(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mien]:
         monkeypatch.delenv(name)
     for name in ("models", "recognition", "data"):
         monkeypatch.setenv(PREFIX + name.upper(), str(getattr(settings, name)))
-    monkeypatch.setenv(PREFIX + "PORT", "0")
+    monkeypatch.setenv(f"{PREFIX}PORT", "0")  # the default may be another service's
     monkeypatch.setattr("service.app.open_everything", open_drawn)
     with restored_logging():
         yield lambda *words: CliRunner().invoke(app, [str(word) for word in words])

@@ -457,6 +457,10 @@ class GalleryContract:
             ("consent.time", {"time": "2026-02-31T09:30:00Z"}),
             ("consent.time", {"time": "20260131T093000Z"}),
             ("consent.time", {"time": "0001-01-01T00:00:00+12:00"}),
+            ("consent.time", {"time": "2026-01-31T24:00:00Z"}),
+            ("consent.time", {"time": "2026-01-31T09:30:00+05:75"}),
+            ("consent.time", {"time": "2026-01-31T09:30:00.Z"}),
+            ("consent.time", {"time": "2026-01-31T09:30:00,5Z"}),
             ("consent.time", {"time": 0}),
             ("consent.time", {"time": "2999-01-01T00:00:00Z"}),
             ("consent.reference", {"reference": ""}),
@@ -482,6 +486,24 @@ class GalleryContract:
             json.dumps(refused.value.values(), ensure_ascii=False).encode()
         record = gallery.get_gallery("default")
         assert (record.persons, record.faces) == (1, 0)
+
+    @pytest.mark.parametrize(
+        ("time", "microseconds"),
+        [
+            ("2026-01-31T08:30:00.1234567Z", 123456),  # .NET
+            ("2026-01-31T09:30:00.123456789+01:00", 123456),  # Go, Java
+            ("2026-01-31T08:30:00.5Z", 500000),
+            ("2026-01-31t08:30:00z", 0),
+            ("2026-01-31t08:30:00.000000999-00:00", 0),
+        ],
+    )
+    def test_every_time_of_rfc_3339_is_taken(
+        self, gallery: Galleries, neighbour: Galleries, time: str, microseconds: int
+    ) -> None:
+        gallery.create_person("default", person_id="ada", consent={**CONSENT, "time": time})
+        consent = neighbour.get_person("default", "ada").consent
+        assert consent is not None
+        assert consent.time == datetime(2026, 1, 31, 8, 30, 0, microseconds, tzinfo=UTC)
 
     @pytest.mark.parametrize("basis", BASES)
     def test_every_basis_is_taken(self, gallery: Galleries, basis: str) -> None:

@@ -249,6 +249,7 @@ def test_the_command_reads_and_checks_the_log(mien: Mien, settings: Settings) ->
     assert mien("audit", "show", "--since", "2999-01-01").stdout == ""
     assert len(mien("audit", "show", "--since", "2020-01-01T00:00Z").stdout.splitlines()) == 2
     assert mien("audit", "show", "--actor", "nobody").stdout == ""
+    assert len(mien("audit", "show", "--since", "2020-01-01t00:00:00z").stdout.splitlines()) == 2
     assert mien("audit", "show", "--since", "lately").exit_code == 2
     assert "36500d at most" in mien("audit", "show", "--since", "999999999d").stderr
     path = settings.data / "audit.jsonl"

@@ -137,8 +137,8 @@ def test_readiness_and_what_the_calibration_promises_are_shown() -> None:
     )
     figures = shown(house)
     assert figures("mien_ready") == 1
-    assert figures("mien_calibration_similarity", pairs="mated", quantile="0.5") == 0.54
-    assert figures("mien_calibration_similarity", pairs="non_mated", quantile="0.99") == 0.27
+    assert figures("mien_calibration_similarity", pairs="mated", fraction="0.5") == 0.54
+    assert figures("mien_calibration_similarity", pairs="non_mated", fraction="0.99") == 0.27
     assert figures("mien_calibration_threshold", fmr="1e-05") == 0.51
 
 

@@ -68,6 +68,30 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_variable(
     assert value in refused.value.reason
 
 
+@pytest.mark.parametrize(
+    ("hosts", "name"),
+    [
+        ("http://a.local:8911", "http://a.local:8911"),
+        ("*.local", "*.local"),
+        ("faces.example, *", "*"),
+        ("faces.example/api", "faces.example/api"),
+        ("a b.local", "a b.local"),
+        ("gesichter-münchen.example", "gesichter-münchen.example"),
+        (".local", ".local"),
+        ("fd00::g", "fd00::g"),
+        ("user@faces.example", "user@faces.example"),
+    ],
+)
+def test_a_name_that_no_caller_can_use_is_refused(
+    environment: dict[str, str], hosts: str, name: str
+) -> None:
+    environment["MIEN_HOSTS"] = hosts
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
+    assert refused.value.variable == "MIEN_HOSTS"
+    assert refused.value.reason.startswith(f"{name!r} matches no caller; write a name or address")
+
+
 def test_what_was_given_in_the_code_goes_before_the_environment(
     environment: dict[str, str],
 ) -> None:

@@ -138,7 +138,9 @@ WHOLE = pickle.dumps((IMAGES[:2], [True]))
 
 
 @settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.binary(max_size=40), st.integers(0, len(WHOLE)), st.booleans())
 def test_whatever_the_bytes_a_file_is_read_or_refused(tmp_path, noise, at, whole):

@@ -18,7 +18,7 @@ def board() -> Json:
 
     def calibrated(pairs: str, *percent: int) -> dict[str, str]:
         return {
-            f"calibration p{p}": f'max({promised}"{pairs}", quantile="{p / 100}"}})'
+            f"calibration p{p}": f'max({promised}"{pairs}", fraction="{p / 100}"}})'
             for p in percent
         }
 
@@ -111,7 +111,7 @@ def board() -> Json:
                     queries={
                         "{{decision}}": f"job:mien_top1_similarity:median_6h{{{JOB}}}",
                         "week: {{decision}}": f"job:mien_top1_similarity:median_1w{{{JOB}}}",
-                        "calibration: mated": f'max({promised}"mated", quantile="0.5"}})',
+                        "calibration: mated": f'max({promised}"mated", fraction="0.5"}})',
                     },
                     text="Medians. MienSimilarityDrift and MienSimilarityShift watch them.",
                 ),
