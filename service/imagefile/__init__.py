@@ -39,15 +39,18 @@ from service.errors import (
     ImageTruncated,
 )
 from service.imagefile.bmp import read_bmp
+from service.imagefile.heif import require_coded_sizes
 from service.imagefile.jpeg import END_MARK, read_jpeg_header
 from service.imagefile.kinds import kind_of, unreadable
 from service.imagefile.pixels import mend_palette, rgb_of
 from service.imagefile.png import is_png_cut, read_png
 from service.imagefile.tiff import TiffPage, as_first_page, read_tiff_page, unread_layout
+from service.imagefile.webp import read_webp_size
 from service.vision.faces import Photograph
 
 # Put where a JPEG lacks its end mark: the pixels depend on it if they lack anything else.
 _FILLERS: Final = (b"\x5a\xa5\x33\xcc" * 16, b"\xa5\x33\xcc\x5a" * 16)
+_CODED_MARGIN_PX: Final = 1 << 20  # of HEIC and AVIF, whose tiles reach beyond the picture
 _ORIENTATION: Final = 0x0112
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -80,7 +83,7 @@ def read_photograph(data: bytes, *, max_bytes: int, max_pixels: int) -> Photogra
         raise ImageTooManyBytes(len(data), max_bytes)
     kind, formats = kind_of(data)
     try:
-        file = _read_header(kind, data)
+        file = _read_header(kind, data, max_pixels)
         with Image.open(io.BytesIO(file.data), formats=formats) as image:
             if file.page is not None:
                 mend_palette(image, file.page)
@@ -119,7 +122,7 @@ class _File:
     twins: tuple[bytes, ...] = ()
 
 
-def _read_header(kind: str, data: bytes) -> _File:
+def _read_header(kind: str, data: bytes, max_pixels: int) -> _File:
     """The file's part that makes the picture. Raises ImageError for what is not read."""
     if kind == "JPEG":
         return _jpeg(data)
@@ -135,6 +138,10 @@ def _read_header(kind: str, data: bytes) -> _File:
         return _File(as_first_page(data, page), page)
     if kind == "BMP":
         return _File(read_bmp(data))
+    if kind == "WebP" and (size := read_webp_size(data)) is not None:
+        _keep_limits(size, max_pixels)
+    if kind == "HEIC or AVIF":
+        require_coded_sizes(data, 2 * max_pixels + _CODED_MARGIN_PX)
     return _File(data)
 
 

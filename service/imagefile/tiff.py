@@ -142,7 +142,8 @@ def require_layout(page: TiffPage) -> None:
     if page.one(COMPRESSION, 1) not in _COMPRESSIONS:
         raise unreadable(f"its TIFF compression {page.one(COMPRESSION, 1)} is not read")
     tile = page.one(TILE_WIDTH, 0), page.one(TILE_HEIGHT, 0)
-    if tile[0] * tile[1] > max(_LARGEST_TILE_PX, 2 * width * height):
+    most = min(2 * width * height, width * height + 16 * (width + height) + 256)
+    if tile[0] * tile[1] > max(_LARGEST_TILE_PX, most):
         raise unreadable(f"its TIFF tiles of {tile[0]} x {tile[1]} pixels are beyond its picture")
     unsigned = set(page.tags.get(FORMAT, (1,))) == {1}
     of_one_kind = len(set(page.tags.get(BITS, (1,)))) == 1
