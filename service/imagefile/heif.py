@@ -13,6 +13,7 @@ from service.imagefile.kinds import MAX_PARTS, unreadable
 
 _CODED: Final = {b"av01": "AV1", b"hvc1": "HEVC", b"hev1": "HEVC"}
 _DERIVED: Final = (b"grid", b"iovl", b"iden", b"tmap")
+_MAX_DEPTH: Final = 8  # of items that are made of others; a tone-mapped grid has three
 _VISUAL_ENTRY_BYTES: Final = 78  # of a sample entry, before its own boxes
 
 
@@ -38,10 +39,10 @@ class _Meta:
                 raise unreadable("an item has more bytes than its file")
         return b"".join(parts)
 
-    def property_of(self, item: int, name: bytes) -> bytes:
+    def properties_of(self, item: int, name: bytes) -> list[bytes]:
         numbers = self.associated.get(item, [])
         kept = [self.properties[i - 1] for i in numbers if 0 < i <= len(self.properties)]
-        return b"".join(content for kind, content in kept if kind == name)
+        return [content for kind, content in kept if kind == name]
 
 
 def require_coded_sizes(data: bytes, most_pixels: int) -> None:
@@ -59,30 +60,33 @@ def require_coded_sizes(data: bytes, most_pixels: int) -> None:
 
 
 def _require_items(data: bytes, meta: _Meta, most_pixels: int) -> None:
-    size_bytes = 0
-    for item in _needed(meta):
+    size_bytes, needed = 0, _needed(meta)
+    pixels: dict[int, int] = {}  # of each item, at most
+    for item in needed:
+        pixels[item] = _declared(meta.properties_of(item, b"ispe"))
         kind = meta.types.get(item, b"")
         if kind in _CODED:
             coded = meta.data_of(item, data)
             size_bytes += len(coded)
             if size_bytes > len(data):
                 raise unreadable("its items have more bytes than the file")
-            _require_coded(kind, meta.property_of(item, b"hvcC"), coded, most_pixels)
+            largest = _require_coded(kind, meta.properties_of(item, b"hvcC"), coded, most_pixels)
+            pixels[item] = max(pixels[item], largest)
         elif kind not in _DERIVED:
             raise unreadable(f"its picture is coded as {kind.decode('latin-1')!r}, not HEVC or AV1")
     for kind, item, inputs in meta.references:
-        if kind != b"dimg" or meta.types.get(item) not in _DERIVED:
+        if kind != b"dimg" or item not in needed or meta.types.get(item) not in _DERIVED:
             continue
-        sizes = {part: _declared(meta.property_of(part, b"ispe")) for part in set(inputs)}
-        for width, height in (_canvas(meta, item, data), (sum(sizes[i] for i in inputs), 1)):
-            if width * height > most_pixels:
-                raise unreadable(f"its parts make {width * height} pixels; {most_pixels} are read")
+        width, height = _canvas(meta, item, data)
+        made = max(width * height, sum(pixels[part] for part in inputs))
+        if made > most_pixels:
+            raise unreadable(f"its parts make {made} pixels; {most_pixels} are read")
 
 
 def _needed(meta: _Meta) -> set[int]:
     """The primary item, what it is made of, and their alphas."""
     needed = {meta.primary}
-    while True:
+    for _ in range(_MAX_DEPTH):
         more: set[int] = set()
         for kind, item, others in meta.references:
             if kind == b"dimg" and item in needed:
@@ -92,11 +96,15 @@ def _needed(meta: _Meta) -> set[int]:
         if more <= needed:
             return needed
         needed |= more
+    raise unreadable(f"its items are made of each other over more than {_MAX_DEPTH} levels")
 
 
-def _declared(ispe: bytes) -> int:
-    """The pixels that an item's property of its size declares."""
-    return int.from_bytes(ispe[4:8], "big") * int.from_bytes(ispe[8:12], "big")
+def _declared(sizes: list[bytes]) -> int:
+    """The pixels that an item's properties of its size declare, at most."""
+    sides = (
+        (int.from_bytes(ispe[4:8], "big"), int.from_bytes(ispe[8:12], "big")) for ispe in sizes
+    )
+    return max((width * height for width, height in sides), default=0)
 
 
 def _canvas(meta: _Meta, item: int, data: bytes) -> tuple[int, int]:
@@ -112,27 +120,31 @@ def _canvas(meta: _Meta, item: int, data: bytes) -> tuple[int, int]:
 
 def _require_track(data: bytes, start: int, end: int, most_pixels: int) -> None:
     """The same of a track's first sample."""
-    boxes = {name: data[at:stop] for name, at, stop in _within(data, start, end)}
-    entries = Reader(boxes.get(b"stsd", b""), 8)
-    if not boxes.get(b"stsd"):
-        return
-    size, kind = entries.number(4), entries.take(4)
-    if kind not in _CODED:
-        return
-    entry = entries.take(size - 8)
-    inner = _boxes(entry, _VISUAL_ENTRY_BYTES, len(entry))
-    config = b"".join(entry[at:stop] for name, at, stop in inner if name == b"hvcC")
-    chunks = Reader(boxes.get(b"co64") or boxes.get(b"stco", b""), 8)
-    at = chunks.number(8 if b"co64" in boxes else 4)
-    sizes = Reader(boxes.get(b"stsz", b""), 4)
-    same = sizes.number(4)
-    sizes.take(4)
-    size = same or sizes.number(4)
-    _require_coded(kind, config, data[at : at + size], most_pixels)
+    boxes: dict[bytes, bytes] = {}
+    for name, at, stop in _within(data, start, end):
+        if name in boxes and name in (b"stsd", b"stco", b"co64", b"stsz"):
+            raise unreadable(f"its box {name.decode()} is there twice")
+        boxes[name] = data[at:stop]
+    entries = boxes.get(b"stsd", b"")
+    for kind, at, stop in _boxes(entries, 8, len(entries)):
+        if kind not in _CODED:
+            continue
+        inner = _boxes(entries, at + _VISUAL_ENTRY_BYTES, stop)
+        configs = [entries[a:b] for name, a, b in inner if name == b"hvcC"]
+        chunks = Reader(boxes.get(b"co64") or boxes.get(b"stco", b""), 8)
+        sizes = Reader(boxes.get(b"stsz", b""), 4)
+        first, same = chunks.number(8 if boxes.get(b"co64") else 4), sizes.number(4)
+        sizes.take(4)
+        size = same or sizes.number(4)
+        _require_coded(kind, configs, data[first : first + size], most_pixels)
 
 
-def _require_coded(kind: bytes, config: bytes, coded: bytes, most_pixels: int) -> None:
-    sizes = list(av1_sizes(coded) if kind == b"av01" else hevc_sizes(config, coded))
+def _require_coded(kind: bytes, configs: list[bytes], coded: bytes, most_pixels: int) -> int:
+    """The largest size in pixels that the coded data ask for."""
+    if kind == b"av01":
+        sizes = list(av1_sizes(coded))
+    else:
+        sizes = [size for config in configs for size in hevc_sizes(config, coded)]
     if not sizes:
         raise ValueError("its coded data have no size")
     for width, height in sizes:
@@ -141,6 +153,7 @@ def _require_coded(kind: bytes, config: bytes, coded: bytes, most_pixels: int) -
             raise unreadable(
                 f"its {name} data are coded in {width} x {height} pixels; {most_pixels} are read"
             )
+    return max(width * height for width, height in sizes)
 
 
 # Boxes
@@ -202,7 +215,8 @@ def _read_types(meta: _Meta, data: bytes, start: int, end: int) -> None:
             version = entry.number(4) >> 24
             item = entry.number(4 if version >= 3 else 2)
             entry.take(2)
-            meta.types[item] = entry.take(4)
+            if meta.types.setdefault(item, kind := entry.take(4)) != kind:
+                raise unreadable(f"its item {item} has two types")
 
 
 def _read_places(meta: _Meta, content: Reader) -> None:

@@ -6,6 +6,7 @@ as noise, inverted or black.
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -191,14 +192,21 @@ def _pages(data: bytes) -> Iterator[TiffPage]:
     below: list[int] = []
     while at and at not in seen and len(seen) < _MAX_PAGES:
         seen.add(at)
-        if (found := _read_page(data, at, order, big)) is None:
+        try:
+            found = _read_page(data, at, order, big)
+        except ImageUnreadable:
+            if len(seen) == 1:
+                raise
+            break  # what is wrong with other pages does not matter
+        if found is None:
             break
         page, at = found
         below = below or list(page.tags.get(SUB_PAGES, ()))
         yield page
     for at in below[:_MAX_PAGES]:
-        if at not in seen and (found := _read_page(data, at, order, big)) is not None:
-            yield found[0]
+        with suppress(ImageUnreadable):
+            if (found := _read_page(data, at, order, big)) is not None:
+                yield found[0]
 
 
 def _read_page(data: bytes, at: int, order: str, big: bool) -> tuple[TiffPage, int] | None:

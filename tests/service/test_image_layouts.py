@@ -177,6 +177,14 @@ def test_of_a_tiff_that_begins_with_its_thumbnail_the_full_picture_is_taken(orde
     assert_within(read(small + full), COLORS)
 
 
+def test_what_is_wrong_with_another_page_does_not_stop_the_first():
+    first = tiff_file(COLORS, 2, following=True)
+    wrong = tiff_file(COLORS, 2, tags={338: (1, (0,)), 277: (3, (9,))}, at=len(first))
+    entry = wrong.index(struct.pack("<HHI", 277, 3, 1))
+    wrong = wrong[: entry + 2] + struct.pack("<H", 12) + wrong[entry + 4 :]  # as a real number
+    assert_within(read(first + wrong), COLORS)
+
+
 def below(first, second):
     """A TIFF whose first page names one below it. Each: samples, photometric, tags."""
     samples, photometric, tags = first
