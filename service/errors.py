@@ -20,6 +20,7 @@ MienError
 │   ├── FieldMissing              field-missing
 │   ├── ImageCount                image-count
 │   ├── BodyUnsupported           body-unsupported
+│   ├── BodyCompressed            body-compressed
 │   ├── BodyBroken                body-broken
 │   ├── BodyTooLarge              body-too-large
 │   ├── BodyTooSlow               body-too-slow
@@ -255,6 +256,13 @@ class BodyUnsupported(RequestError):
     text = "the content type {value!r} is not accepted; accepted are {accepted}"
     value: str
     accepted: list[str]
+
+
+@dataclass(eq=False)
+class BodyCompressed(RequestError):
+    slug = "body-compressed"
+    text = "the body is compressed ({value}); send it as it is, without Content-Encoding"
+    value: str
 
 
 @dataclass(eq=False)

@@ -16,10 +16,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from service.api.problems import shown
-from service.errors import BodyBroken, BodyTooLarge, BodyTooSlow, FieldInvalid
+from service.errors import BodyBroken, BodyCompressed, BodyTooLarge, BodyTooSlow, FieldInvalid
 
 LARGEST_FIELD_BYTES: Final = 65_536
 _FORM: Final = "multipart/form-data"
+_GZIP: Final = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ async def read_parts(
 async def _read(
     request: Request, limits: Limits, limit_bytes: int, take: Callable[[bytes], object]
 ) -> None:
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise BodyCompressed(str(shown(encoding)))
     if declared_bytes(request) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
     size_bytes, more = 0, True
@@ -99,6 +103,8 @@ async def _read(
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunk, more = message.get("body", b""), message.get("more_body", False)
+                if size_bytes == 0 and chunk.startswith(_GZIP):
+                    raise BodyCompressed("gzip")
                 size_bytes += len(chunk)
                 if size_bytes > limit_bytes:
                     raise BodyTooLarge(limit_bytes)

@@ -117,6 +117,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Send the body with one of the content types in `accepted`.",
         ),
         (
+            _E.BodyCompressed,
+            415,
+            "Compressed body",
+            "Send the body uncompressed; images are compressed already.",
+        ),
+        (
             _E.BodyBroken,
             400,
             "Broken body",

@@ -58,6 +58,8 @@ JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
 RAW: Final = ("image/*", "application/octet-stream")
 _DATA_URI: Final = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
+_FILE_NAME: Final = re.compile(r"@?[^\n\r]{1,1000}\.[A-Za-z0-9]{2,5}\s*")
+_PYTHON_BYTES: Final = ("b'", 'b"')
 _TO_PLAIN: Final = bytes.maketrans(b"-_", b"+/")
 
 Image = bytes | ImageError
@@ -245,6 +247,10 @@ def _decoded(text: str, limits: Limits) -> Image:
             return ImageTooManyBytes(len(plain) * 3 // 4, limits.image_bytes)
         return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except ValueError as error:  # binascii's and Unicode's are some
+        if _FILE_NAME.fullmatch(text):
+            return ImageNotBase64(f"{str(shown(text))!r} is a file's name; send what is in it")
+        if text.startswith(_PYTHON_BYTES):
+            return ImageNotBase64("it is Python's form of bytes; decode them to text first")
         return ImageNotBase64(str(shown(str(error))))
 
 

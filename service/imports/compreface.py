@@ -32,6 +32,8 @@ _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "
 _HEX: Final = rb"\\x"
 _END: Final = rb"\."
 _CUSTOM: Final = b"PGDMP"
+# With its mark, or as a dump begins, which is with a comment.
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff", b"-\0", b"\0-")
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,14 @@ def read_dump(path: Path) -> Dump:
     """The people of a dump, in the order of its subjects. Raises ImportRefused."""
     rows, seen = _Rows(), set()
     with path.open("rb") as file:
-        if file.read(len(_CUSTOM)) == _CUSTOM:
+        start = file.read(len(_CUSTOM))
+        if start.startswith(_UTF_16):
+            reason = (
+                "it is UTF-16, as PowerShell's > writes it: let pg_dump write the file itself "
+                "(pg_dump --file=dump.sql), or convert it (iconv -f UTF-16 -t UTF-8)"
+            )
+            raise ImportRefused(str(path), reason)
+        if start == _CUSTOM:
             reason = "it is pg_dump's custom form: make a plain one (pg_dump --format=plain)"
             raise ImportRefused(str(path), reason)
         file.seek(0)

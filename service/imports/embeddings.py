@@ -9,6 +9,7 @@ A person is taken with all their rows, from whatever files, or not at all: of on
 cannot be used, none is.
 """
 
+import codecs
 import csv
 import hashlib
 import json
@@ -230,6 +231,10 @@ def _arrays(file: Path) -> dict[str, NDArray[Any]]:
 
 
 def _csv_rows(file: Path, space: str, said: str | None) -> Iterator[_Row]:
+    with file.open("rb") as start:
+        if start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            reason = "it is UTF-16: save it as CSV UTF-8, or convert it (iconv -f UTF-16 -t UTF-8)"
+            raise ImportRefused(str(file), reason)
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines)
         columns = list(reader.fieldnames or ())

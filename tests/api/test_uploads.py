@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import dataclasses
+import gzip
 import json
 import tracemalloc
 from collections.abc import Iterator
@@ -413,6 +414,66 @@ def test_an_address_is_not_fetched_in_any_form(client: TestClient, address: byte
 )
 def test_what_is_no_base64_is_said_so(client: TestClient, text: str) -> None:
     assert slug(client.post("/detect", json={"image": text})) == "image-not-base64"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("ada/1.jpg", "'ada/1.jpg' is a file's name"),
+        (repr(CODED.encode()), "Python's form of bytes"),
+    ],
+)
+def test_what_stands_in_base64_s_place_is_named(client: TestClient, text: str, named: str) -> None:
+    answer = client.post("/detect", json={"image": text})
+    assert slug(answer) == "image-not-base64"
+    assert named in problem(answer)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"ada/1.jpg", "the text 'ada/1.jpg', a file's name"),
+        (CODED.encode(), "base64 text of a PNG"),
+        (f"data:image/png;base64,{CODED}".encode(), "a data URI"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(99), "a video, not a photograph"),
+    ],
+)
+def test_what_stands_in_an_image_s_place_is_named(
+    client: TestClient, data: bytes, named: str
+) -> None:
+    kind = {"Content-Type": "image/jpeg"}
+    for answer in (
+        client.post("/detect", files={"image": data}),
+        client.post("/detect", json={"image": base64.b64encode(data).decode()}),
+        client.post("/detect", content=data, headers=kind),
+    ):
+        assert slug(answer) == "image-unreadable"
+        assert named in problem(answer)["detail"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_compressed_body_is_refused_by_its_name_in_every_form(
+    client: TestClient, told: bool
+) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    part = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + PHOTO + b"\r\n--b--"
+    for content, headers in (
+        (PHOTO, {"Content-Type": "image/png"}),
+        (json.dumps({"image": CODED}).encode(), JSON),
+        (part, form),
+    ):
+        encoding = {"Content-Encoding": "gzip"} if told else {}
+        body = gzip.compress(content)
+        answer = client.post("/detect", content=body, headers={**headers, **encoding})
+        assert (slug(answer), answer.status_code) == ("body-compressed", 415)
+        assert "(gzip)" in problem(answer)["detail"]
+        plain = {"Content-Encoding": "identity"} if told else {}
+        assert faces(client.post("/detect", content=content, headers={**headers, **plain}))
+
+
+def test_a_gzip_among_images_is_named_in_its_place(client: TestClient) -> None:
+    answer = client.post("/detect", files={"image": gzip.compress(PHOTO)})
+    assert "gzip-compressed" in problem(answer)["detail"]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -426,6 +426,27 @@ def test_what_is_no_whole_dump_is_refused(tmp_path: Path, text: str, reason: str
         read_dump(written(tmp_path / "d.sql", text))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_dump_in_utf_16_is_refused_with_how_to_write_it_in_utf_8(
+    mien: Mien, tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "d.sql"
+    path.write_bytes(dumped({"Ada": [b"1"]}).replace("\n", "\r\n").encode(encoding))
+    done = mien("import", "compreface", path)
+    told = " ".join(done.stderr.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "it is UTF-16" in told
+    assert "pg_dump --file=dump.sql" in told
+    assert "iconv -f UTF-16 -t UTF-8" in told
+
+
+def test_embeddings_in_utf_16_are_refused_with_how_to_write_them_in_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("person_id,embedding\n", encoding="utf-16")
+    with pytest.raises(ImportRefused, match=r"it is UTF-16: save it as CSV UTF-8"):
+        read_embeddings(path, space="s", said="s", normalize=False)
+
+
 def test_photographs_of_a_dump_are_enrolled_anew_once_and_refusals_are_told(
     mien: Mien, settings: Settings, tmp_path: Path
 ) -> None:
