@@ -152,8 +152,8 @@ def train(
                 found, fault = ranks.told(_validated(run) if alone_or_first else None)
                 if fault:
                     raise ValueError(
-                        f"{recipe.name}: the validation of step {step} failed: {fault}; "
-                        f"{last} holds the last state that was saved"
+                        f"{recipe.name}: the validation after {progress.step} steps failed: "
+                        f"{fault}; {last} holds the last state that was saved"
                     )
                 if found:
                     journal.row(progress.step, found)
