@@ -90,17 +90,19 @@ def pair_figures(similarity_P: NDArray[np.float64], pairs: Pairs) -> dict[str, A
     over pairs, and the equal error rate.
 
     smallest_far: the lowest FAR that 30 non-mated pairs stand behind; one below it says little.
-    A TAR that there are too few non-mated pairs for is NaN, and `unsupported` says so. Raises as
+    standard_error: NaN where all folds agree, which shows no spread and not that there is none. A
+    TAR that there are too few non-mated pairs for is NaN, and `unsupported` says so. Raises as
     require_both_kinds does."""
     require_both_kinds(pairs)
     same = pairs.same_P
     non_mated = int((~same).sum())
     right = ten_fold(similarity_P, pairs)
     by_fold = np.array([right[pairs.fold_P == f].mean() for f in np.unique(pairs.fold_P)])
+    spread = by_fold.std(ddof=1)
     figures = {
         "pairs": len(right),
         "accuracy": float(by_fold.mean()),
-        "standard_error": float(by_fold.std(ddof=1) / np.sqrt(len(by_fold))),
+        "standard_error": float(spread / np.sqrt(len(by_fold))) if spread else np.nan,
         "equal_error_rate": equal_error_rate(similarity_P[same], similarity_P[~same]),
         "smallest_far": min(1.0, RULE_OF / non_mated),
     }

@@ -79,9 +79,9 @@ def _cells(figures: Mapping[str, Any]) -> Cells:
 
 
 def _verification_cells(name: str, found: Mapping[str, Any]) -> Cells:
-    cells = {
-        f"{name} accuracy": f"{_percent(found['accuracy'])} ± {_percent(found['standard_error'])}"
-    }
+    error = found["standard_error"]
+    spread = "" if error is None else f" ± {_percent(error)}"
+    cells = {f"{name} accuracy": f"{_percent(found['accuracy'])}{spread}"}
     for power in (1, 2, 3, 4):
         few = found["smallest_far"] > 10**-power * (1 + 1e-9)
         title = f"{name} TAR @ FAR 1e-{power}"
