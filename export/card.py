@@ -12,14 +12,15 @@ PICTURES = "pictures"  # {file: what it shows}, files that lie beside the card
 PICTURE = "calibration.png"  # what stands in the place of a calibration's curve
 
 
-def card(manifest: Mapping[str, Any]) -> str:
+def card(manifest: Mapping[str, Any], *, picture: bool = True) -> str:
     """The page of a manifest, Markdown: a title, its facts as a table, its parts as sections.
 
     A value that is a mapping of mappings, or a list of them, becomes a table with a row each; a
     mapping, a table of two columns, and its inner mappings sections of their own; a list of words,
     a line, and one of sentences, a list; anything else, a row of the facts. Golden inputs and
     outputs, the points of curves and lists of numbers are for machines and are left out.
-    `pictures` are shown; `summary`, where there is one, opens the page.
+    `pictures` are shown; `summary`, where there is one, opens the page. picture: that a curve is
+    drawn in PICTURE, beside the card.
     """
     facts = {key: value for key, value in manifest.items() if _is_fact(key, value)}
     parts = [f"# {manifest['name']}", manifest.get("summary", ""), _pairs(facts)]
@@ -29,7 +30,10 @@ def card(manifest: Mapping[str, Any]) -> str:
         if key == PICTURES:
             parts += [f"![{caption}]({file})" for file, caption in value.items()]
         elif not _is_numbers(value):
-            parts += [f"## {_title(key)}", *_section(value)]
+            section = _section(value)
+            if picture and isinstance(value, Mapping) and "curve" in value:
+                section.append(f"![FMR and FNMR by threshold]({PICTURE})")
+            parts += [f"## {_title(key)}", *section]
     parts.append("Generated from manifest.json; change that, or what made it, and generate again.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -72,7 +76,7 @@ def _section(value: Any) -> list[str]:
     parts = [_pairs({key: entry for key, entry in shown.items() if key not in inner})]
     for key, entry in inner.items():
         parts += [f"### {_title(key)}", *_section(entry)]
-    return [*parts, f"![FMR and FNMR by threshold]({PICTURE})"] if "curve" in value else parts
+    return parts
 
 
 def _is_table(value: Any) -> bool:

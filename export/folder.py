@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from export.card import card, git_revision
+from export.card import PICTURE, card, git_revision
 from export.graph import OPSET
 from service.errors import ArtefactError
 from service.inference.artefact import describe_graph, load_artefact
@@ -33,6 +33,8 @@ def put_graph(folder: Path, graph: bytes) -> None:
 def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
     """manifest.json and CARD.md beside model.onnx, once the service accepts the three.
 
+    The card shows the calibration's picture where it is there already (`evaluate --picture`).
+
     facts: what the manifest says beside what is measured: name, task, licence and so on. figures:
     `sha256` of the graph that they are of, and what goes into the manifest as it is. Raises
     ValueError where the figures are of another graph or the service would refuse the folder."""
@@ -44,7 +46,8 @@ def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, A
         raise ValueError(f"the figures are of {of}, not of {folder / 'model.onnx'}")
     made = {"bytes": len(graph), "opset": OPSET, "revision": git_revision()}
     manifest = {**facts, **described, **made, **measured}
-    texts = {"CARD.md": card(manifest), "manifest.json": json.dumps(manifest, indent=1) + "\n"}
+    page = card(manifest, picture=(folder / PICTURE).exists())
+    texts = {"CARD.md": page, "manifest.json": json.dumps(manifest, indent=1) + "\n"}
     _accepted(folder, graph, texts["manifest.json"])
     for name, text in texts.items():
         write_text(folder / name, text)

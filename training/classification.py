@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.data.pixels import Pixels
+from training.loop import require_finite
 from training.muon import MuonAndAdamW
 from training.recipes import Sources
 from training.recognition import as_input
@@ -37,7 +38,9 @@ class Tally(nn.Module):
 
 
 def logits_of(network: nn.Module, pixels_NHWC: Pixels, *, batch: int = 64) -> NDArray[np.float64]:
-    """(N, K) of uint8 RGB crops, the network in evaluation mode meanwhile."""
+    """(N, K) of uint8 RGB crops, the network in evaluation mode meanwhile.
+
+    Raises NotFinite, naming the crop, for logits that are not finite."""
     modes = [(module, module.training) for module in network.modules()]
     device = next(network.parameters()).device
     network.eval()
@@ -48,7 +51,9 @@ def logits_of(network: nn.Module, pixels_NHWC: Pixels, *, batch: int = 64) -> ND
         ]
     for module, mode in modes:
         module.training = mode
-    return torch.cat(parts).numpy()
+    logits_NK = torch.cat(parts)
+    require_finite(logits_NK, "the answer to crop")
+    return logits_NK.numpy()
 
 
 def parameter_groups(

@@ -75,6 +75,11 @@ def begin(recipe: Recipe, crops: Crops, validation: Crops, machine: Machine) -> 
     if not (len(validation) and (crops.labels_N >= 0).all() and (validation.labels_N >= 0).all()):
         raise ValueError("every crop needs its person, and the validation a crop")
     people = len(crops.people)
+    if people < 2:
+        raise ValueError(
+            f"{recipe.name} tells people apart, and the set has {people} "
+            f"({', '.join(crops.people) or 'nobody'}): classification needs at least two people"
+        )
     found = replace(sized(recipe, len(crops)), crops=len(crops), people=people)
     torch.manual_seed(recipe.seed)
     network = network_of(recipe, people).train()

@@ -18,25 +18,33 @@ Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Feed = Callable[[NDArray[np.uint8]], NDArray[Any]]  # crops to what a graph takes
 
 
-def open_graph(path: Path, *, threads: int = 2) -> Embed:
+def open_graph(path: Path, *, threads: int = 2, raw: bool = False) -> Embed:
     """A function from crops uint8 (n, 112, 112, 3) RGB to embeddings float32 (n, D), unit length.
+
+    raw: of the length that the network gives them, before the graph's last normalisation where it
+    has one (gives_raw says whether there is another than one).
 
     Two forms of graph are known by the type and shape of their input: ours (uint8 [n, 112, 112, 3]
     RGB) and InsightFace's (float [n, 3, 112, 112] RGB), which is given (p - 127.5) / 127.5, or the
     pixels as they are where the graph subtracts and scales by itself before its first layer. A
     graph that cannot answer two crops at once is asked for one at a time. Raises FileNotFoundError,
-    and ValueError for a file that is no such graph, saying what was found."""
-    session = _session(path, threads)
+    and ValueError for a file that is no such graph or gives scores of classes, saying what was
+    found."""
+    session = _session(path, threads, _before_unit_length(path) if raw else None)
     feed = _recognition_feed(session, path)
     blank = np.zeros((2, SIDE, SIDE, 3), np.uint8)
-    if len(_ask(session, path, feed(blank[:1]))) != 1:
+    first = _ask(session, path, feed(blank[:1]))
+    if len(first) != 1:
         raise ValueError(f"{path}: one crop was given, and not one row came back")
+    _require_embedding(first[0], path)
     together = _answers_two(session, path, feed(blank))
 
     def embed(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         size = max(len(crops), 1) if together else 1
         parts = [feed(crops[i : i + size]) for i in range(0, len(crops), size)]
         found = np.concatenate([_ask(session, path, part) for part in parts])
+        if raw:
+            return found
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
     return embed
@@ -48,18 +56,47 @@ def embed_all(embed: Embed, pixels_NHWC: NDArray[np.uint8], batch: int = 16) -> 
     return np.concatenate([embed(pixels_NHWC[i : i + batch]) for i in starts])
 
 
+def gives_raw(path: Path) -> bool:
+    """Whether open_graph(raw=True) gives other than unit embeddings: not of a graph whose length
+    comes from operators that are not known here."""
+    embed, noise = open_graph(path, raw=True), np.random.default_rng(0)
+    crops = noise.integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    return bool(np.abs(np.linalg.norm(embed(crops), axis=1) - 1).max() > 1e-3)
+
+
 TASKS = {8: "expression", 40: "attributes"}  # by how many scores a graph gives
+NARROWEST = 8  # numbers of an embedding; who gives fewer names classes
 
 
 def task_of(path: Path) -> str:
     """What a graph does, by its form: "expression", "attributes" or "recognition".
 
-    Raises FileNotFoundError, and ValueError for a file that is no graph."""
+    Raises FileNotFoundError, and ValueError for a file that is no graph and for one that gives
+    scores of other classes."""
     session = _session(path, threads=1)
     kind, shape = _input(session, path)
     answer = session.get_outputs()[0]
-    scores = answer.name == "scores" or _is_grey(kind, shape)
-    return TASKS.get(answer.shape[-1], "recognition") if scores else "recognition"
+    if not (answer.name == "scores" or _is_grey(kind, shape)):
+        return "recognition"
+    width = answer.shape[-1]
+    if width not in TASKS:
+        raise ValueError(_names_classes(path, width))
+    return TASKS[width]
+
+
+def _names_classes(path: Path, width: Any) -> str:
+    known = " and ".join(f"{task} ({count} scores)" for count, task in TASKS.items())
+    return (
+        f"{path} gives {width} scores of classes and no embedding: it cannot be measured as "
+        f"recognition; graphs that name what they see are measured for {known}"
+    )
+
+
+def _require_embedding(row_D: NDArray[np.float32], path: Path) -> None:
+    """Raises ValueError for an answer that names classes: few numbers, or shares of one."""
+    shares = (row_D >= 0).all() and abs(float(row_D.sum()) - 1) < 1e-4
+    if len(row_D) < NARROWEST or shares:
+        raise ValueError(_names_classes(path, len(row_D)))
 
 
 @dataclass(frozen=True)
@@ -111,7 +148,30 @@ def _is_grey(kind: str, shape: list[Any]) -> bool:
     return kind == "tensor(float)" and len(shape) == 4 and shape[1] == 1 and _all_fixed(shape[2:])
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _before_unit_length(path: Path) -> bytes | None:
+    """The graph with the embedding as its answer that its last step divides by its length; None
+    where the graph does no such thing, or keeps its weights in other files."""
+    model = onnx.load(path, load_external_data=False)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    last = made_by.get(model.graph.output[0].name)
+    if last is None or any(tensor.external_data for tensor in model.graph.initializer):
+        return None
+    if last.op_type == "Div":
+        divisor, steps = made_by.get(last.input[1]), 0
+        while divisor is not None and last.input[0] not in divisor.input and steps < 6:
+            divisor, steps = made_by.get(divisor.input[0]), steps + 1
+        if divisor is None or last.input[0] not in divisor.input:
+            return None
+    elif last.op_type != "LpNormalization":
+        return None
+    raw = onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None)
+    del model.graph.output[:]
+    model.graph.output.append(raw)
+    return bytes(model.SerializeToString())
+
+
+def _session(path: Path, threads: int, graph: bytes | None = None) -> onnxruntime.InferenceSession:
+    """graph: taken in the place of the file's content."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     options = onnxruntime.SessionOptions()
@@ -121,7 +181,8 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     # highest level's kernels several times the work.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        source = graph or str(path)
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise ValueError(f"{path} is no graph that ONNX Runtime can run: {_line(error)}") from error
 

@@ -24,6 +24,17 @@ from training.journal import Journal, hardware
 Validations = list[dict[str, float]]
 
 
+class NotFinite(ValueError):
+    """A validation met an answer of the network that is not finite; the text names the answer."""
+
+
+def require_finite(answers_NK: Tensor, of: str) -> None:
+    """Raises NotFinite for a row that is not finite, naming it: `of` 3 of 40."""
+    wrong = (~torch.isfinite(answers_NK.reshape(len(answers_NK), -1)).all(1)).nonzero()
+    if len(wrong):
+        raise NotFinite(f"{of} {int(wrong[0])} of {len(answers_NK)} is not finite")
+
+
 @dataclass
 class Run:
     """All that the loop needs of a recipe.
@@ -38,8 +49,9 @@ class Run:
     rate: the learning rate of a step, given the validations so far; 0 ends the run (early
     stopping).
     batches: (step, batch) for start <= step < stop, from (seed, step) alone: this rank's part.
-    validate: named figures of the network, or none; leaves its mode as it was. best: the one of
-    them by which best.safetensors is chosen, highest is best.
+    validate: named figures of the network, or none; leaves its mode as it was; raises NotFinite
+    for a network that answers something that is not finite. best: the figure by which
+    best.safetensors is chosen, highest is best; one that is not finite is never the best.
     clip: the norm that the network's gradient is cut to. facts: more for the log's first row.
     fresh: called once before the first step of a new run, with whether it was given another's
     weights. kept: what is kept in the network's place, an average of it. then: puts together the
@@ -75,8 +87,9 @@ def train(
     seconds and at the end), stable.pt (the state before the rate falls), best.safetensors,
     network.safetensors (at the end), log.jsonl and tensorboard/. SIGINT and SIGTERM finish the
     step, save, and raise KeyboardInterrupt. Raises ValueError for a checkpoint of another recipe
-    and for a loss or weights that are not finite, naming the step; OSError where the disk is full:
-    last.pt is then the last good state."""
+    and for a loss, weights or a validation's answers that are not finite, naming the step, on every
+    rank: nothing is kept of that step, best.safetensors and last.pt stay. OSError where the disk is
+    full: last.pt is then the last good state."""
     recipe, network = run.recipe, run.learns["network"]
     folder.mkdir(parents=True, exist_ok=True)
     last, alone_or_first = folder / "last.pt", ranks.rank() == 0
@@ -140,7 +153,12 @@ def train(
                 journal.row(progress.step, {"rate": rate, **means, "images_a_s": images_a_s})
                 figures, seconds = [], 0.0
             if progress.step % run.validate_every == 0 or progress.step == recipe.steps:
-                found = ranks.told(run.validate() if alone_or_first else None)
+                found, fault = ranks.told(_validated(run) if alone_or_first else None)
+                if fault:
+                    raise ValueError(
+                        f"{recipe.name}: the validation after {progress.step} steps failed: "
+                        f"{fault}; {last} holds the last state that was saved"
+                    )
                 if found:
                     journal.row(progress.step, found)
                 if run.best and _best(found, progress.validations, run.best):
@@ -157,8 +175,18 @@ def train(
     return progress
 
 
+def _validated(run: Run) -> tuple[dict[str, float], str]:
+    """(the figures, ""), or ({}, what is not finite): rank 0 tells the others either."""
+    try:
+        return run.validate(), ""
+    except NotFinite as error:
+        return {}, str(error)
+
+
 def _best(found: dict[str, float], earlier: Validations, name: str) -> bool:
-    return all(found[name] > figures[name] for figures in earlier)
+    """Whether the figure is finite and above all earlier ones that are."""
+    before = [value for row in earlier if math.isfinite(value := row.get(name, math.nan))]
+    return math.isfinite(found[name]) and all(found[name] > value for value in before)
 
 
 def _keep(run: Run, progress: Progress, path: Path) -> None:

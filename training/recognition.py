@@ -20,10 +20,10 @@ from training.data.batches import Batch, Share, coming
 from training.data.crops import Crops, join
 from training.data.pixels import Pixels
 from training.data.sets import NamedSet, named_sets, of_training, read_set
-from training.evaluate.pairs import similarities, tar_at_far, ten_fold
+from training.evaluate.pairs import require_both_kinds, similarities, tar_at_far, ten_fold
 from training.evaluate.pairsets import PairSet, read_pair_set
-from training.evaluate.verification import require_pairs, verification
-from training.loop import Run
+from training.evaluate.verification import non_mated_pairs, require_pairs, supported, verification
+from training.loop import Run, require_finite
 from training.losses import cosine_distillation
 from training.machine import Machine
 from training.muon import MuonAndAdamW, matrices
@@ -88,6 +88,8 @@ def begin(
             _require_side(recipe, each.pixels_NHWC)
     if isinstance(validation, Crops):
         require_pairs(validation.labels_N, "the validation set")
+    elif validation is not None:
+        require_both_kinds(validation.pairs, f"the validation set {validation.name}")
     torch.manual_seed(recipe.seed)
     network = network_of(recipe).train()
     learns = nn.ModuleDict({"network": network})
@@ -148,7 +150,7 @@ def begin(
             crops.pixels_NHWC, recipe, shares=shares, mixtures=recipe.mixtures, answer=ask
         ),
         validate=lambda: validate(network, validation, recipe.pixel_scale),
-        best={Crops: "tar_at_far_1e3", PairSet: "accuracy"}.get(type(validation)),
+        best=_best_by(validation),
         validate_every=recipe.validate_every,
         facts={"step": machine.step, "bfloat16": machine.bfloat16},
         fresh=fresh,
@@ -187,7 +189,9 @@ def as_input(
 def embed(
     network: nn.Module, pixels_NHWC: Any, *, pixel_scale: float = 127.5, batch: int = 64
 ) -> NDArray[np.float32]:
-    """Unit embeddings (N, D) of crops, the network in evaluation mode meanwhile."""
+    """Unit embeddings (N, D) of crops, the network in evaluation mode meanwhile.
+
+    Raises NotFinite, naming the crop, for an embedding that is not finite."""
     modes = [(module, module.training) for module in network.modules()]
     device = next(network.parameters()).device
     network.eval()
@@ -198,23 +202,38 @@ def embed(
         ]
     for module, mode in modes:
         module.training = mode
-    return F.normalize(torch.cat(parts)).numpy()
+    raw = torch.cat(parts)
+    require_finite(raw, "the embedding of crop")
+    return F.normalize(raw).numpy()
 
 
 def validate(
     network: nn.Module, validation: Crops | PairSet | None, pixel_scale: float = 127.5
 ) -> dict[str, float]:
-    """Verification over all pairs of the crops, or in folds over the set's own pairs."""
+    """Verification over all pairs of the crops, or in folds over the set's own pairs.
+
+    A TAR at a FAR that the set has too few non-mated pairs for is not among the figures."""
     if validation is None:
         return {}
     embeddings = embed(network, validation.pixels_NHWC, pixel_scale=pixel_scale)
     if isinstance(validation, Crops):
-        return asdict(verification(embeddings, validation.labels_N))
+        found = asdict(verification(embeddings, validation.labels_N))
+        return {name: value for name, value in found.items() if value is not None}
     pairs, similarity = validation.pairs, similarities(embeddings, validation.pairs)
-    return {
-        "accuracy": float(ten_fold(similarity, pairs).mean()),
-        "tar_at_far_1e3": tar_at_far(similarity, pairs.same_P, 1e-3),
-    }
+    figures = {"accuracy": float(ten_fold(similarity, pairs).mean())}
+    if supported(1e-3, int((~pairs.same_P).sum())):
+        figures["tar_at_far_1e3"] = tar_at_far(similarity, pairs.same_P, 1e-3)
+    return figures
+
+
+def _best_by(validation: Crops | PairSet | None) -> str | None:
+    """The figure that the best network is chosen by: of few crops, TAR without a false match."""
+    if validation is None:
+        return None
+    if isinstance(validation, PairSet):
+        return "accuracy"
+    enough = supported(1e-3, non_mated_pairs(validation.labels_N))
+    return "tar_at_far_1e3" if enough else "tar_without_false_match"
 
 
 def _classifier(recipe: Recipe, people: int) -> Classifier:
@@ -308,6 +327,11 @@ def _check(recipe: Recipe, crops: Crops, teacher: NDArray[np.float32] | Ask | No
         raise ValueError(f"{recipe.name} has nothing to learn from: both weights are 0")
     if recipe.classification and not len(crops.people):
         raise ValueError(f"{recipe.name} learns from people, but no crop has one")
+    if recipe.classification and len(crops.people) < 2:
+        raise ValueError(
+            f"{recipe.name} learns to tell people apart, and the set has one ({crops.people[0]}): "
+            "classification needs at least two people"
+        )
     if recipe.distillation and teacher is None:
         raise ValueError(f"{recipe.name} learns from a teacher, but --teacher is not given")
     if recipe.mixtures and not callable(teacher):

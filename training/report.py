@@ -22,7 +22,6 @@ TITLES = {
     "t": "CurricularFace's t",
     "distance": "1 - cosine to the teacher's answer",
     "margin": "CurricularFace's cross-entropy / s",
-    "cross_entropy": "cross-entropy over people",
     "train_accuracy": "training: accuracy",
     "epoch_accuracy": "training: accuracy over the epoch",
     "train_cross_entropy": "training: cross-entropy of the last zone",
@@ -32,6 +31,13 @@ TITLES = {
     "tar_at_far_1e3": "validation: TAR at FAR 1e-3",
     "tar_at_1e2": "validation: TAR at FAR 1e-2",
     "tar_at_1e3": "validation: TAR at FAR 1e-3",
+}
+# What the cross-entropy is over, by a field that the recipes of one task alone have.
+CROSS_ENTROPY = {
+    "classification": "cross-entropy over people",
+    "zones": "validation: cross-entropy over attributes",
+    "patches": "validation: cross-entropy over expressions",
+    "heads": "validation: cross-entropy over people",
 }
 ORDER = ("loss", "distance", "cross_entropy", "margin", "t", "rate", "images_a_s")
 STILL = ("step", "round", "resumed")
@@ -152,6 +158,7 @@ def draw(rounds: list[Round]) -> bytes:
     from matplotlib import pyplot
 
     curves, ends, crops = _curves(rounds)
+    titles = {**TITLES, "cross_entropy": cross_entropy_title(rounds)}
     down = -(-len(curves) // ACROSS)
     figure, grid = pyplot.subplots(
         down, ACROSS, figsize=(12, 2.7 * down), layout="constrained", squeeze=False
@@ -161,7 +168,7 @@ def draw(rounds: list[Round]) -> bytes:
         axes.plot(*zip(*points, strict=True), color="#1f5c99", marker="." if few else None)
         for end in ends[:-1]:
             axes.axvline(end, color="grey", linestyle=":")
-        axes.set_title(TITLES.get(name, f"validation: {name}"), fontsize=10)
+        axes.set_title(titles.get(name, f"validation: {name}"), fontsize=10)
         axes.set_xlabel("thousand crops seen" if crops else "steps", fontsize=8)
         axes.grid(alpha=0.3)
     for axes in list(grid.flat)[len(curves) :]:
@@ -170,6 +177,13 @@ def draw(rounds: list[Round]) -> bytes:
     figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
     pyplot.close(figure)
     return buffer.getvalue()
+
+
+def cross_entropy_title(rounds: list[Round]) -> str:
+    """Over what the run's cross-entropy is, by its recipe; the bare word where none is known."""
+    recipes = [r.opening.get("recipe", {}) for r in rounds]
+    named = (title for field, title in CROSS_ENTROPY.items() if any(field in r for r in recipes))
+    return next(named, "cross-entropy")
 
 
 def _curves(

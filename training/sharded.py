@@ -213,7 +213,9 @@ def join_shards(shards: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
                 )
         else:
             whole[name] = first.clone()
-            if any(not torch.equal(part, first) for part in parts):
+            # Each rank computes t for itself, and processors differ in rounding; steps are counts.
+            near = 1e-5 if first.is_floating_point() else 0.0
+            if any(not torch.allclose(part, first, rtol=near, atol=near) for part in parts):
                 raise ValueError(f"{name} differs from shard to shard: {[p.item() for p in parts]}")
     return whole
 

@@ -56,7 +56,10 @@ def folder(weights, tmp_path_factory):
         "lfw_failing_pairs": ["mated 0.100: Ada_0001, Ada_0002"],
     }
     write_card(weights, folder, figures)
+    assert "calibration.png" not in (folder / "CARD.md").read_text()  # it is not there
     (folder / "calibration.png").write_bytes(b"a picture")
+    write_card(weights, folder, figures)
+    assert "](calibration.png)" in (folder / "CARD.md").read_text()
     return folder
 
 

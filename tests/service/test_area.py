@@ -43,6 +43,7 @@ def test_a_part_of_a_grid_is_that_part_of_the_whole():
     means = AreaMeans(noise(97, 61))
     rows, columns = Windows.over(0, 97, 50), Windows.over(0, 61, 70)
     part = means.grid(rows[20:41], columns[33:])
+    # Sums are whole numbers, and a mean is one product of each: equal whatever the tile.
     np.testing.assert_array_equal(part, means.grid(rows, columns)[:, :, 20:41, 33:])
 
 

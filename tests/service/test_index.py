@@ -104,6 +104,8 @@ def test_a_query_alone_is_answered_as_among_others() -> None:
     index = index_of({n: (n // 3, e) for n, e in enumerate(units(2000, 4))})
     queries = units(70, 5)
     together = index.search(queries, 8)
+    # Candidates are scored again row by row in float64, so that no other query's presence and no
+    # processor's matrix product shows in a similarity.
     for size in (1, 2, 3, 19):
         parts = [queries[at : at + size] for at in range(0, len(queries), size)]
         assert [hits for part in parts for hits in index.search(part, 8)] == together

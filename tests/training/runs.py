@@ -87,7 +87,11 @@ def state_of(folder: Path) -> dict[str, object]:
 
 
 def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
-    """The names under which two states are not the same to the last bit."""
+    """The names under which two states are not the same to the last bit.
+
+    A run that goes on ends like one that was never stopped on any processor: after each step both
+    hold the same numbers, and the same kernels meet them in the same shapes and on as many threads.
+    """
     same = lambda a, b: torch.equal(a, b) if isinstance(a, Tensor) else a == b  # noqa: E731
     return [name for name in one.keys() | other.keys() if not same(one.get(name), other.get(name))]
 

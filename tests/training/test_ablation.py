@@ -141,6 +141,33 @@ def test_a_change_helps_only_where_seeds_and_people_agree(seeds, people, said):
     assert verdict({"tar_at_far_1e3": told}) == said
 
 
+def test_an_arm_that_has_not_learnt_is_compared_with_no_other(tmp_path):
+    softmax = [finished("esca", "softmax", seed, tar) for seed, tar in ((1, 0.2), (2, 0.22))]
+    arcface = [finished("esca", "arcface", seed, tar) for seed, tar in ((1, 0.4), (2, 0.42))]
+    write_page([*softmax, *arcface], arms(), 2, tmp_path / "ablation.md")
+    [said] = json.loads((tmp_path / "ablation.json").read_text())["says"]
+    assert said.endswith("no claim, as ESCA with ArcFace (EER 41.00 %) has hardly learnt.")
+
+
+def test_a_page_whose_runs_are_gone_says_what_the_rules_of_now_allow(monkeypatch, tmp_path):
+    page = tmp_path / "ablation.md"
+    runs = [finished("none", "curricular", 1, 0.1), finished("esca", "curricular", 1, 0.2)]
+    write_page(runs, arms(), 3, page)
+    whole, facts = page.read_text(), json.loads(page.with_suffix(".json").read_text())
+    [told] = facts["says"]
+    page.write_text(whole.replace(told, "It is better.").replace("claims nothing", "is enough"))
+    page.with_suffix(".json").write_text(json.dumps(facts | {"says": ["It is better."]}))
+    words = ["python -m training", "ablation", "--page", "--out", str(page)]
+    monkeypatch.setattr(sys, "argv", [*words, "--runs", str(tmp_path / "none")])
+    main()
+    assert page.read_text() == whole
+    assert json.loads(page.with_suffix(".json").read_text()) == facts
+    page.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert f"{page} is not there with its JSON" in str(ended.value)
+
+
 def test_without_a_finished_run_there_is_no_page(tmp_path):
     with pytest.raises(ValueError, match="no run of the ablation is finished"):
         write_page([], arms(), 3, tmp_path / "ablation.md")

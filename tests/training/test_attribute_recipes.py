@@ -178,7 +178,8 @@ def test_figures_stand_beside_the_majoritys_answer():
     assert found["mean_accuracy"] == pytest.approx(0.5 + 0.5 * (~labels[:, 20:]).mean())
     assert found["majority_mean_accuracy"] == pytest.approx((~labels).mean())
     assert found["mean_balanced_accuracy"] == pytest.approx(0.75)
-    assert found["score"] == (found["mean_accuracy"] + found["mean_balanced_accuracy"]) / 2
+    mean = (found["mean_accuracy"] + found["mean_balanced_accuracy"]) / 2
+    assert found["score"] == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_figures_over_people_are_those_of_the_evaluation():
     assert point["equal_error_rate"] == pytest.approx(known.equal_error_rate, abs=1e-3)
     nobody = np.zeros((0, 32), np.float32), np.zeros(0, np.int64)
     [gallery] = identification(embeddings, labels, *nobody, sizes=(), faces=1)
-    assert point["rank_1"] == gallery["rank_1"]
+    assert point["rank_1"] == pytest.approx(gallery["rank_1"])
     low, high = np.quantile(found["rank_1"][1:], (0.025, 0.975))
     assert (low, high) == pytest.approx((gallery["rank_1_low"], gallery["rank_1_high"]))
     [operating] = fnmr_at_fmr(embeddings, labels, (1e-3,))
@@ -90,7 +90,8 @@ def test_two_networks_meet_the_same_draws_of_people():
     embeddings, labels = people(20, 6, spread=2.0)
     once, again = figures(embeddings, labels), figures(embeddings, labels)
     for name, values in once.items():
-        np.testing.assert_array_equal(values, again[name])
+        # Another draw of people is percents away; two sums of the same need only be near.
+        np.testing.assert_allclose(values, again[name], atol=1e-6)
         assert np.ptp(values) > 0
 
 

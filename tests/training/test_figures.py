@@ -15,6 +15,8 @@ from training.__main__ import main
 from training.data.verification_bin import write_bin
 from training.evaluate.embeddings import fingerprint, names_of, open_networks
 from training.evaluate.figures import evaluate, plain
+from training.evaluate.table import table
+from training.graphs import open_graph
 
 SILENT = {"say": lambda _: None}
 
@@ -217,3 +219,50 @@ def test_a_graph_that_is_none_ends_the_command_with_its_name(data, graphs, tmp_p
 
 def test_figures_hold_nothing_that_json_cannot():
     assert plain({"a": [float("nan"), 0.5], "b": (1, "x")}) == {"a": [None, 0.5], "b": [1, "x"]}
+
+
+def test_raw_embeddings_of_a_crop_and_its_mirror_image_are_added_before_they_have_unit_length(
+    graphs, data, tmp_path
+):
+    asked = [f"mine={data / 'crops'},{data / 'pairs.txt'}"]
+    found = evaluate(
+        graphs, tmp_path, tmp_path / "cache", pairs=asked, flip=True, flip_raw=True, **SILENT
+    )
+    assert set(found[0].figures["verification"]) == {"mine", "mine, flip", "mine, flip raw"}
+    [_, network] = open_networks(graphs, tmp_path / "cache", threads=1, raw=True)
+    crops = drawn_crops(people=2, each=1).pixels_NHWC
+    raw = open_graph(graphs[1], raw=True)
+    summed = raw(crops) + raw(crops[:, :, ::-1])
+    wanted = summed / np.linalg.norm(summed, axis=1, keepdims=True)
+    np.testing.assert_allclose(network.flipped_raw(crops), wanted, atol=1e-5)
+    assert np.abs(network.flipped(crops) - wanted).max() > 1e-5  # unit ones weigh both alike
+    page = table([measured.figures for measured in found])
+    assert "the way of InsightFace and CurricularFace" in page
+    with pytest.raises(ValueError, match="unit embeddings alone"):
+        replace(network, embed_raw=None).flipped_raw(crops)
+
+
+def test_seven_pairs_give_no_rate_that_they_cannot_show(tmp_path, graphs):
+    crops = drawn_crops(people=7, each=2).pixels_NHWC
+    write_bin(tmp_path / "seven.bin", [png(crop) for crop in crops], [True] * 4 + [False] * 3)
+    found = evaluate(
+        graphs[:1], tmp_path, tmp_path / "cache", pairs=[f"s={tmp_path / 'seven.bin'}"], **SILENT
+    )
+    figures = found[0].figures["verification"]["s"]
+    for power in (1, 2, 3, 4):
+        ends = [figures[f"tar_at_far_1e{power}{end}"] for end in ("", "_low", "_high")]
+        assert ends == [None] * 3
+    page = table([found[0].figures])
+    assert "| s TAR @ FAR 1e-4 | - |" in page
+    assert "± 0.00" not in page
+    assert "s: TAR at FAR 0.1, 0.01, 0.001, 0.0001: 3 non-mated pairs cannot show it" in page
+
+
+def test_pairs_of_one_kind_are_refused_before_anything_is_measured(tmp_path, graphs):
+    crops = drawn_crops(people=2, each=6).pixels_NHWC
+    write_bin(tmp_path / "same.bin", [png(crop) for crop in crops], [True] * 6)
+    with pytest.raises(ValueError, match=r"s: .*here are 6 mated and 0 non-mated pairs"):
+        evaluate(
+            graphs[:1], tmp_path, tmp_path / "cache", pairs=[f"s={tmp_path / 'same.bin'}"], **SILENT
+        )
+    assert not (tmp_path / "cache").exists()

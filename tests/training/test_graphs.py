@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.standin import recognition_graph
 from tests.training.crops import drawn_crops
 from tests.training.peers import BIAS, WEIGHTS, bars, classifier, fields, graph_of, peer
-from training.graphs import open_classifier, open_graph, task_of
+from training.graphs import gives_raw, open_classifier, open_graph, task_of
 
 CROPS = drawn_crops(people=3, each=2).pixels_NHWC
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
@@ -138,3 +138,59 @@ def test_crops_that_a_graph_cannot_take_are_a_clear_error(tmp_path):
     network = open_classifier(classifier(tmp_path / "colour.onnx"))
     with pytest.raises(ValueError, match=r"cannot answer \(1, 8, 8, 3\)"):
         network.scores(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def seven(path, answer: str):
+    """Scores or logits of seven classes, from crops in recognition's form."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["crops"], ["real"], to=FLOAT),
+        node("ReduceMean", ["real", "axes"], ["mean"], keepdims=0),
+        node("MatMul", ["mean", "mix"], ["logits" if answer == "softmax" else answer]),
+    ]
+    if answer == "softmax":
+        nodes.append(node("Softmax", ["logits"], ["softmax"]))
+    mix = np.random.default_rng(0).standard_normal((3, 12 if answer == "softmax" else 7))
+    width = mix.shape[1]
+    entry, out = ("crops", UINT8, ["n", 112, 112, 3]), (answer, FLOAT, ["n", width])
+    axes = np.array([1, 2], np.int64)
+    return graph_of(path, nodes, entry, out, axes=axes, mix=mix.astype(np.float32) / 99)
+
+
+@pytest.mark.parametrize(("answer", "count"), [("scores", 7), ("logits7", 7), ("softmax", 12)])
+def test_a_graph_of_classes_is_not_measured_as_recognition(tmp_path, answer, count):
+    graph = seven(tmp_path / "emotions.onnx", answer)
+    said = rf"emotions\.onnx gives {count} scores of classes .*cannot be measured as recognition"
+    evaluated = task_of if answer == "scores" else open_graph
+    with pytest.raises(ValueError, match=said):
+        evaluated(graph)
+
+
+def test_raw_embeddings_are_those_before_the_graphs_last_normalisation(tmp_path):
+    ours, plain = tmp_path / "ours.onnx", tmp_path / "plain.onnx"
+    ours.write_bytes(recognition_graph())
+    plain.write_bytes(recognition_graph(unit=False))
+    assert gives_raw(ours)
+    raw = open_graph(ours, raw=True)(CROPS)
+    np.testing.assert_allclose(raw, open_graph(plain, raw=True)(CROPS), rtol=1e-4, atol=1e-5)
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    np.testing.assert_allclose(raw / lengths, open_graph(ours)(CROPS), atol=1e-5)
+    assert np.abs(lengths - 1).max() > 0.01
+
+
+def test_a_length_that_is_divided_away_step_by_step_is_found_too(tmp_path):
+    ours = tmp_path / "ours.onnx"
+    ours.write_bytes(recognition_graph())
+    model = onnx.load(ours)
+    last = model.graph.node.pop()
+    for operator, *places in (
+        ("Mul", [last.input[0], last.input[0]], ["squares"]),
+        ("ReduceSum", ["squares", "across"], ["sum"]),
+        ("Sqrt", ["sum"], ["length"]),
+        ("Div", [last.input[0], "length"], ["embeddings"]),
+    ):
+        model.graph.node.append(helper.make_node(operator, *places))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "across"))
+    (tmp_path / "divided.onnx").write_bytes(model.SerializeToString())
+    found = open_graph(tmp_path / "divided.onnx", raw=True)(CROPS)
+    np.testing.assert_allclose(found, open_graph(ours, raw=True)(CROPS), rtol=1e-4)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.shared import REPOSITORY
 from tests.training.runs import Recipe, differences, small_run, state_of
 from training.checkpoint import keep_network, rounds_of
-from training.loop import train
+from training.loop import require_finite, train
 
 RECIPE = Recipe()
 
@@ -218,3 +218,26 @@ def test_the_networks_gradient_is_cut_to_the_norm_asked_for(tmp_path):
     )
     train(run, tmp_path)
     assert max(norms) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_validation_that_meets_no_number_ends_the_run_with_its_name(tmp_path):
+    def answers():
+        if len(seen) == 2:
+            require_finite(torch.tensor([[1.0], [float("nan")], [2.0]]), "the embedding of crop")
+        seen.append(0.5)
+        return 0.5
+
+    seen = []
+    named = "the embedding of crop 1 of 3 is not finite"
+    fault = rf"small: the validation after 6 steps failed: {named}; .*last\.pt holds"
+    with pytest.raises(ValueError, match=fault):
+        train(small_run(scores=answers), tmp_path)
+    assert rounds_of(tmp_path / "best.safetensors")[-1]["steps"] == 2
+    assert not (tmp_path / "network.safetensors").exists()
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_figure_that_is_not_finite_is_never_the_best(tmp_path, wrong):
+    scores = iter([wrong, 0.2, 0.1])
+    train(small_run(scores=lambda: next(scores)), tmp_path)
+    assert rounds_of(tmp_path / "best.safetensors")[-1]["steps"] == 4

@@ -52,7 +52,9 @@ def test_a_matrix_moves_equally_far_in_all_directions_and_the_rest_by_adamw():
     )
     singular = torch.linalg.svdvals(net[3].weight - before)
     assert singular.min() > 0.5 * singular.max()
-    assert torch.equal(net[1].weight, adamw_alone[1].weight)
+    # Two implementations of one rule: they may round differently.
+    torch.testing.assert_close(net[1].weight, adamw_alone[1].weight)
+    assert (net[1].weight - 0.25).abs().min() > 5e-3  # and it has moved, by about the rate
 
 
 def test_channels_last_weights_are_moved_in_place():
@@ -73,6 +75,7 @@ def test_a_state_that_was_saved_goes_on_as_if_it_had_not_been():
     resumed.load_state_dict(kept[0])
     again.load_state_dict(kept[1])
     take_steps(resumed, again, range(2, 4))
+    # To the last bit on any processor: the same kernels on the same shapes, threads and numbers.
     for wanted, got in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(got, wanted)
 

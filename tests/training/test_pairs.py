@@ -53,10 +53,10 @@ def test_each_fold_is_judged_at_the_best_threshold_of_the_others():
 
 
 def test_figures_are_those_of_counting_pairs():
-    similarity, same = drawn()
+    similarity, same = drawn(400)
     pairs = made(similarity, same, 4)
     found = pair_figures(similarity, pairs)
-    by_fold = ten_fold(similarity, pairs).reshape(4, 30).mean(1)
+    by_fold = ten_fold(similarity, pairs).reshape(4, 100).mean(1)
     assert found["accuracy"] == pytest.approx(by_fold.mean())
     assert found["standard_error"] == pytest.approx(by_fold.std(ddof=1) / 2)
     non_mated = sorted(similarity[~same], reverse=True)
@@ -76,7 +76,15 @@ def test_pairs_that_cannot_be_confused_have_no_errors_and_those_by_chance_have_h
     same = np.arange(4000) % 2 == 0
     certain = np.where(same, 0.9, 0.1)
     found = pair_figures(certain, made(certain, same, 10))
-    assert (found["accuracy"], found["equal_error_rate"], found["tar_at_far_1e4_low"]) == (1, 0, 1)
+    assert (found["accuracy"], found["equal_error_rate"], found["tar_at_far_1e3"]) == (1, 0, 1)
+    # 2,000 of 2,000 leave room for some: no interval has width zero.
+    assert found["tar_at_far_1e3_low"] == pytest.approx(1 - 1.96**2 / (2000 + 1.96**2), abs=1e-5)
+    assert found["tar_at_far_1e3_high"] == 1
+    # 1e-4 of 2,000 non-mated pairs is less than one: there is nothing to find it by.
+    assert np.isnan([found[f"tar_at_far_1e4{end}"] for end in ("", "_low", "_high")]).all()
+    assert found["unsupported"] == (
+        "TAR at FAR 0.0001: 2000 non-mated pairs cannot show it; 0.0001 takes 10,000"
+    )
     assert failing_pairs(certain, made(certain, same, 10)) == []
     chance = np.random.default_rng(0).normal(size=4000)
     found = pair_figures(chance, made(chance, same, 10))
@@ -88,7 +96,8 @@ def test_pairs_that_cannot_be_confused_have_no_errors_and_those_by_chance_have_h
 @pytest.mark.parametrize(("same", "folds"), [([True] * 4, 2), ([False] * 4, 2), ([True, False], 1)])
 def test_pairs_that_no_protocol_can_judge_are_refused(same, folds):
     similarity = np.linspace(0, 1, len(same))
-    with pytest.raises(ValueError, match="two folds or more"):
+    counts = f"here are {sum(same)} mated and {len(same) - sum(same)} non-mated pairs"
+    with pytest.raises(ValueError, match=f"two folds or more; {counts}, folds: {folds}"):
         pair_figures(similarity, made(similarity, np.array(same), folds))
 
 

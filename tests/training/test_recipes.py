@@ -20,7 +20,9 @@ from training.__main__ import main
 from training.checkpoint import rounds_of
 from training.data.batches import Batch
 from training.data.recordio import RecordWriter
-from training.loop import train
+from training.evaluate.pairs import Pairs, contiguous_folds
+from training.evaluate.pairsets import PairSet
+from training.loop import NotFinite, train
 from training.losses import cosine_distillation
 from training.machine import Machine, this_machine
 from training.networks.ecacface import MobileFaceNet
@@ -142,7 +144,7 @@ def test_crops_without_a_person_are_learnt_from_the_teacher_alone():
     run = begin(replace(SMALL, distillation=1.0), crops, answers(crops), None, CPU)
     found = run.losses(Batch(crops.pixels_NHWC, np.arange(4)))
     assert found["cross_entropy"] == 0
-    assert found["loss"] == found["distance"]
+    torch.testing.assert_close(found["loss"], found["distance"])
 
 
 def test_the_classes_begin_at_the_teachers_mean_answer_where_asked():
@@ -403,6 +405,50 @@ def test_the_fused_step_is_a_cpus_and_cuda_must_be_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="finds no CUDA device"):
         this_machine("cuda")
+
+
+def pair_set(same, folds=2) -> PairSet:
+    count = len(same)
+    first = 2 * np.arange(count) % len(CROPS)
+    pairs = Pairs(
+        [("a", i + 1) for i in range(len(CROPS))],
+        first,
+        first + 1,
+        np.array(same),
+        contiguous_folds(count, folds),
+    )
+    return PairSet("drawn", CROPS.pixels_NHWC, pairs)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_validation_pairs_of_one_kind_are_refused_by_their_counts(same):
+    counts = "6 mated and 0 non-mated" if same else "0 mated and 6 non-mated"
+    with pytest.raises(ValueError, match=f"the validation set drawn: .*here are {counts} pairs"):
+        begin(SMALL, CROPS, None, pair_set([same] * 6), CPU)
+
+
+def test_few_pairs_validate_by_what_they_can_show():
+    run = begin(SMALL, CROPS, None, pair_set([True, False] * 3), CPU)
+    assert (set(run.validate()), run.best) == ({"accuracy"}, "accuracy")
+    run = begin(SMALL, CROPS, None, CROPS, CPU)
+    assert set(run.validate()) == {"tar_without_false_match", "equal_error_rate"}
+    assert run.best == "tar_without_false_match"
+
+
+@pytest.mark.parametrize("validation", [CROPS, pair_set([True, False] * 3)], ids=["crops", "pairs"])
+def test_a_network_of_no_number_passes_no_validation(validation):
+    run = begin(SMALL, CROPS, None, validation, CPU)
+    with torch.no_grad():  # the statistics of a network whose weights are still finite
+        run.learns["network"].stem[1].running_var.fill_(float("nan"))
+    with pytest.raises(NotFinite, match="the embedding of crop 0 of 12 is not finite"):
+        run.validate()
+
+
+def test_a_set_of_one_person_is_refused():
+    with pytest.raises(
+        ValueError, match=r"has one \(p0\): classification needs at least two people"
+    ):
+        begin(SMALL, drawn_crops(people=1), None, None, CPU)
 
 
 def test_one_command_trains_from_labels_and_stored_answers_and_keeps_what_it_was(

@@ -1,13 +1,18 @@
 """A run's page: what the log holds, several rounds one after the other, as curves and tables."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from tests.shared import REPOSITORY
 from tests.training.runs import small_run
 from training.loop import train
-from training.report import read_log, report
+from training.recipes.attributes import mzts_hybrid
+from training.recipes.closed_set import hsanet_x
+from training.recipes.expression import patt_lite
+from training.recipes.recognition import tiny
+from training.report import cross_entropy_title, read_log, report
 
 SHIPPED = REPOSITORY / "training" / "weights" / "ecacface-mobile.log.jsonl"
 PNG = b"\x89PNG\r\n"
@@ -79,3 +84,33 @@ def test_what_is_no_log_is_refused_by_line_and_another_kind_of_page_too(tmp_path
     write_log(log, [{"step": 1, "loss": 1.0}])
     with pytest.raises(ValueError, match=r"page\.pdf: a page is"):
         report(log, tmp_path / "page.pdf")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "title"),
+    [
+        (tiny(), "cross-entropy over people"),
+        (mzts_hybrid(), "validation: cross-entropy over attributes"),
+        (patt_lite(), "validation: cross-entropy over expressions"),
+        (hsanet_x(), "validation: cross-entropy over people"),
+    ],
+    ids=["recognition", "attributes", "expression", "closed set"],
+)
+def test_a_cross_entropy_is_titled_by_what_the_run_tells_apart(recipe, title, tmp_path):
+    opening = {"recipe": asdict(recipe)}
+    rows = [{"step": 0, "round": opening}, {"step": 9, "loss": 1.0, "cross_entropy": 2.0}]
+    rounds = read_log(write_log(tmp_path / "log.jsonl", rows))
+    assert cross_entropy_title(rounds) == title
+    assert cross_entropy_title([]) == "cross-entropy"
+
+
+def test_the_shipped_logs_are_titled_by_their_tasks():
+    titles = {
+        name: cross_entropy_title(read_log(SHIPPED.with_name(f"{name}.log.jsonl")))
+        for name in ("ecacface-mobile", "mzts", "patt-lite")
+    }
+    assert [title.rpartition(" ")[2] for title in titles.values()] == [
+        "people",
+        "attributes",
+        "expressions",
+    ]

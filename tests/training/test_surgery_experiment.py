@@ -156,7 +156,7 @@ def test_the_page_has_the_papers_figures_in_a_column_of_their_own(tmp_path):
     )
     assert "| validation accuracy, mean over epochs | HSANet(x) | 0 |  | 76.0003 |" in text
     assert "HSANet(3x3) in place of ResNet50: validation accuracy, mean over epochs by" in text
-    assert "+10.00 [+10.00, +10.00] points, 3 seeds: better" in text
+    assert "+10.00 [+10.00, +10.00] points, 3 seeds: no difference is shown here." in text
     assert "| ResNet50 | 1,234,567 | 15.0 |" in text
     facts = json.loads((tmp_path / "surgery.json").read_text())
     assert (facts["finished"], facts["planned"]) == (6, 9)

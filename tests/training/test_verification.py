@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from tests.training.people import people
-from training.evaluate.bootstrap import draws, interval, measured
-from training.evaluate.verification import error_curve, fnmr_at_fmr, pair_scores, threshold_at
+from training.evaluate.bootstrap import draws, interval, measured, widened
+from training.evaluate.verification import (
+    error_curve,
+    fnmr_at_fmr,
+    non_mated_pairs,
+    pair_scores,
+    threshold_at,
+    verification,
+)
 
 
 def counted(embeddings: np.ndarray, labels: np.ndarray, weights: np.ndarray, fmr: float) -> tuple:
@@ -48,8 +55,32 @@ def test_pairs_of_people_behind_a_rate_are_counted_once_each():
 
 
 def test_people_who_cannot_be_confused_are_never_missed():
-    [point] = fnmr_at_fmr(*people(10, 4, 0.01), (1e-3,), rounds=20)
-    assert (point.fnmr, point.fnmr_high, point.pairs_of_people) == (0, 0, 0)
+    [point] = fnmr_at_fmr(*people(20, 4, 0.01), (1e-3,), rounds=20)
+    assert (point.fnmr, point.fnmr_low, point.pairs_of_people) == (0, 0, 1)
+    # Twenty people without a miss leave room for a rate of some 3 / 20: no interval of width zero.
+    assert point.fnmr_high == pytest.approx(1.96**2 / (20 + 1.96**2), abs=1e-3)
+
+
+def test_a_rate_below_one_pair_is_no_figure():
+    embeddings, labels = people(8, 3, 1.2)
+    strangers = 8 * 7 // 2 * 9
+    some, none = fnmr_at_fmr(embeddings, labels, (1 / strangers, 0.5 / strangers), rounds=5)
+    assert not np.isnan([some.fnmr, some.fnmr_low, some.fnmr_high]).any()
+    assert np.isnan([none.fnmr, none.fnmr_low, none.fnmr_high]).all()
+    found = verification(embeddings, labels)
+    assert found.tar_at_far_1e2 is not None
+    assert found.tar_at_far_1e3 is None
+    mated, other = pair_scores(embeddings, labels)
+    assert found.tar_without_false_match == pytest.approx((mated > other.max()).mean())
+    assert non_mated_pairs(labels) == strangers
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_wilsons_interval_holds_the_rate_and_has_a_width(rate):
+    low, high = widened(rate, 12)
+    assert 0 <= low <= rate <= high <= 1
+    assert high - low > 0.1
+    assert widened(rate, 1200)[1] - widened(rate, 1200)[0] < (high - low) / 5
 
 
 def test_of_embeddings_by_chance_as_many_are_missed_as_are_not_falsely_matched():

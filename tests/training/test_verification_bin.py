@@ -35,6 +35,16 @@ def test_pickles_of_every_protocol_are_read(tmp_path, content, protocol):
     assert read.same_P.tolist() == SAME
 
 
+@pytest.mark.parametrize("protocol", range(6))
+def test_truths_of_numpy_are_read(tmp_path, protocol):
+    content = pickle.dumps((IMAGES, [np.bool_(True), np.bool_(False)]), protocol=protocol)
+    for module in (b"numpy._core.multiarray", b"numpy.core.multiarray"):  # numpy 2, numpy 1
+        written = content.replace(b"\x8c\x16numpy._core", b"\x8c\x15numpy.core")
+        older = written.replace(b"numpy._core", b"numpy.core")
+        (tmp_path / "a.bin").write_bytes(content if b"_core" in module else older)
+        assert read_bin(tmp_path / "a.bin").same_P.tolist() == SAME
+
+
 def python2_string(data: bytes) -> bytes:
     """SHORT_BINSTRING or BINSTRING, as Python 2 writes a str."""
     short = len(data) < 256
@@ -82,7 +92,12 @@ def test_a_call_of_os_system_is_refused_by_its_name_and_not_made(tmp_path, proto
     ("content", "complaint"),
     [
         (pickle.dumps(Call(eval, "1")), r"builtins\.eval"),
-        (pickle.dumps(([np.bool_(True)], [])), r"numpy.*"),
+        (pickle.dumps((IMAGES, [np.float64(1), 0])), r"numpy's dtype 'f8'"),
+        (pickle.dumps((IMAGES, np.array(SAME))), r"numpy.*_reconstruct"),
+        (pickle.dumps((IMAGES, [np.dtype("O")])), r"numpy's dtype 'O8'"),
+        (pickle.dumps(([None], [])), "instruction NONE"),
+        (b"(lp0\n(lp1\nb.", "instruction BUILD"),
+        (b"cnumpy.core.multiarray\nscalar\n(I1\nI1\ntR.", "not for a truth"),
         (pickle.dumps(bytearray(b"a"), protocol=5), "instruction BYTEARRAY8"),
         (pickle.dumps({}), "instruction EMPTY_DICT"),
         (pickle.dumps(None), "instruction NONE"),

@@ -3,8 +3,9 @@
 The pickle holds a list of 2 P image files and a list of P truths; pair k is the images 2 k and
 2 k + 1. A pickle may ask for any function to be called with anything. Here nothing is called: the
 unpickler knows the instructions that build bytes, numbers, booleans, lists and tuples, and refuses
-every other one and every name. The one exception: Python 3 writes bytes for Python 2 as a call of
-_codecs.encode(text, "latin1"), which is done in its place.
+every other one and every name. Two exceptions, done here in place of what is named: Python 3 writes
+bytes for Python 2 as _codecs.encode(text, "latin1"); numpy writes a truth as its scalar(dtype,
+byte), with a dtype of booleans and of nothing else.
 """
 
 import io
@@ -111,6 +112,29 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+class _Booleans:
+    """Stands for numpy's dtype of booleans; knows nothing but that."""
+
+    def __init__(self, kind: object, *_: object) -> None:
+        if kind not in ("b1", b"b1", "?", b"?"):
+            raise _Refused(f"it asks for numpy's dtype {kind!r}, where booleans alone are data")
+
+
+def _truth(dtype: object, byte: object) -> bool:
+    """The truth that numpy wrote as a scalar of booleans: one byte, 0 or 1."""
+    if not isinstance(dtype, _Booleans) or byte not in (b"\0", b"\1"):
+        raise _Refused(f"it asks for a numpy scalar of {byte!r:.20}, not for a truth")
+    return byte == b"\1"
+
+
+IN_PLACE_OF = {  # what is done where a pickle names one of these
+    ("_codecs", "encode"): _latin1,
+    ("numpy", "dtype"): _Booleans,
+    ("numpy.core.multiarray", "scalar"): _truth,
+    ("numpy._core.multiarray", "scalar"): _truth,
+}
+
+
 class _KnownInstructions(dict[int, Any]):
     def __missing__(self, code: int) -> Any:
         known = pickletools.code2op.get(chr(code))
@@ -133,6 +157,22 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: its table of instruct
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
+        if (module, name) in IN_PLACE_OF:
+            return IN_PLACE_OF[module, name]
         raise _Refused(f"it asks for {module}.{name}")
+
+    def _none(self) -> None:
+        """NONE, which the state of a dtype holds and nothing else of a set."""
+        waiting = (item for items in (*self.metastack, self.stack) for item in items)
+        if not any(isinstance(item, _Booleans) for item in waiting):
+            raise _Refused("its instruction NONE is not for data")
+        self.append(None)
+
+    def _state(self) -> None:
+        """BUILD, of a dtype's byte order: a boolean has none, so that it is left out."""
+        self.stack.pop()
+        if not self.stack or not isinstance(self.stack[-1], _Booleans):
+            raise _Refused("its instruction BUILD is not for data")
+
+    dispatch[pickle.NONE[0]] = _none
+    dispatch[pickle.BUILD[0]] = _state

@@ -3,6 +3,8 @@
 Rows of weights stand for rounds: entry (r, i) says how often i was drawn in round r. The first row
 is everyone once, so that a figure and its rounds come out of one computation."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,17 @@ def interval(values_R: NDArray[np.float64]) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(rounds, COVERAGE)
     return float(low), float(high)
+
+
+def widened(rate: float, count: int) -> tuple[float, float]:
+    """95 % about a rate among `count` by Wilson's score interval: never of width zero.
+
+    For where the bootstrap gives one value alone, as it does of a rate of 0 or 1: draws of the same
+    hold no other outcome."""
+    z = 1.959964
+    middle = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return max(0.0, min(middle - half, rate)), min(1.0, max(middle + half, rate))
 
 
 def measured(name: str, values_R: NDArray[np.float64]) -> dict[str, float]:

@@ -18,7 +18,12 @@ from training.data.crops import Crops, read_crops
 from training.evaluate.embeddings import Network, open_networks
 from training.evaluate.groups import false_matches, group_fmr, utkface_groups
 from training.evaluate.identification import enrolled_rows, identification
-from training.evaluate.pairs import failing_pairs, pair_figures, similarities
+from training.evaluate.pairs import (
+    failing_pairs,
+    pair_figures,
+    require_both_kinds,
+    similarities,
+)
 from training.evaluate.pairsets import PairSet, read_lfw, read_pair_set
 from training.evaluate.verification import (
     error_curve,
@@ -65,23 +70,27 @@ def evaluate(
     *,
     pairs: Sequence[str] = (),
     flip: bool = False,
+    flip_raw: bool = False,
     threads: int = 2,
     say: Callable[[str], None] = print,
 ) -> list[Measured]:
     """What is measured of each graph, in their order.
 
     data: the folder with lfw/ and identities/. pairs: further sets, as pairsets.read_pair_set names
-    them. flip: verify every set a second time with the mirror image added. say: told what is
+    them. flip: verify every set a second time, the mirror image's unit embedding added. flip_raw:
+    so with embeddings as the network gives them, where a graph gives such. say: told what is
     measured and what is left out. Raises ValueError and FileNotFoundError for a graph or a set that
     cannot be read, before anything is measured, and ValueError where there is nothing to measure
     on."""
-    networks = open_networks(graphs, cache, threads=threads)
+    networks = open_networks(graphs, cache, threads=threads, raw=flip_raw)
     people = _people_there(data / "identities", cache, say)
     sets = [read_lfw(data / "lfw")] if (data / "lfw").exists() else []
     if not sets:
         say(f"{data / 'lfw'} is not there: it is left out")
     sets += [read_pair_set(asked) for asked in pairs]
     _require_names(sets)
+    for pair_set in sets:
+        require_both_kinds(pair_set.pairs, pair_set.name)
     if not sets and not people:
         raise ValueError(f"{data} has neither lfw nor identities, and no --pairs were given")
     found = []
@@ -90,6 +99,8 @@ def evaluate(
         measured = Measured(
             {"name": network.name, "graph": str(network.path), "sha256": network.sha256}
         )
+        if flip_raw and not network.embed_raw:
+            say(f"{network.name} gives unit embeddings alone: flip raw is left out")
         for pair_set in sets:
             _verify(network, pair_set, measured, flip=flip)
         _ask_people(network, people, measured)
@@ -120,6 +131,8 @@ def _verify(network: Network, pair_set: PairSet, measured: Measured, *, flip: bo
     views = {pair_set.name: network.embeddings}
     if flip:
         views[f"{pair_set.name}, flip"] = network.flipped
+    if network.embed_raw:
+        views[f"{pair_set.name}, flip raw"] = network.flipped_raw
     for name, embeddings in views.items():
         similarity = similarities(embeddings(pair_set.pixels_NHWC), pair_set.pairs)
         figures = plain(pair_figures(similarity, pair_set.pairs))

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.calibration.measure import RULE_OF
+from training.evaluate.bootstrap import widened
+from training.evaluate.verification import supported
 
 FOLDS = 10
 FARS = {"1e1": 1e-1, "1e2": 1e-2, "1e3": 1e-3, "1e4": 1e-4}
@@ -88,25 +90,47 @@ def pair_figures(similarity_P: NDArray[np.float64], pairs: Pairs) -> dict[str, A
     over pairs, and the equal error rate.
 
     smallest_far: the lowest FAR that 30 non-mated pairs stand behind; one below it says little.
-    Raises ValueError for pairs that are all mated or all not, or in one fold."""
+    standard_error: NaN where all folds agree, which shows no spread and not that there is none. A
+    TAR that there are too few non-mated pairs for is NaN, and `unsupported` says so. Raises as
+    require_both_kinds does."""
+    require_both_kinds(pairs)
     same = pairs.same_P
-    if same.all() or not same.any() or len(np.unique(pairs.fold_P)) < 2:
-        raise ValueError("verification needs mated and non-mated pairs in two folds or more")
+    non_mated = int((~same).sum())
     right = ten_fold(similarity_P, pairs)
     by_fold = np.array([right[pairs.fold_P == f].mean() for f in np.unique(pairs.fold_P)])
+    spread = by_fold.std(ddof=1)
     figures = {
         "pairs": len(right),
         "accuracy": float(by_fold.mean()),
-        "standard_error": float(by_fold.std(ddof=1) / np.sqrt(len(by_fold))),
+        "standard_error": float(spread / np.sqrt(len(by_fold))) if spread else np.nan,
         "equal_error_rate": equal_error_rate(similarity_P[same], similarity_P[~same]),
-        "smallest_far": min(1.0, RULE_OF / int((~same).sum())),
+        "smallest_far": min(1.0, RULE_OF / non_mated),
     }
     for suffix, far in FARS.items():
-        name = f"tar_at_far_{suffix}"
-        low, high = bootstrap_interval(similarity_P, same, far)
-        figures |= {name: tar_at_far(similarity_P, same, far)}
-        figures |= {f"{name}_low": low, f"{name}_high": high}
+        name, tar, low, high = f"tar_at_far_{suffix}", np.nan, np.nan, np.nan
+        if supported(far, non_mated):
+            tar = tar_at_far(similarity_P, same, far)
+            low, high = bootstrap_interval(similarity_P, same, far)
+        figures |= {name: tar, f"{name}_low": low, f"{name}_high": high}
+    if lacking := [f"{far:g}" for far in FARS.values() if not supported(far, non_mated)]:
+        figures["unsupported"] = (
+            f"TAR at FAR {', '.join(lacking)}: {non_mated} non-mated pairs cannot show it; "
+            f"{lacking[-1]} takes {round(1 / float(lacking[-1])):,}"
+        )
     return figures
+
+
+def require_both_kinds(pairs: Pairs, of: str = "the pairs") -> None:
+    """Raises ValueError for pairs that are all mated or all not, or in one fold, with the counts.
+
+    of: what the error calls them."""
+    mated, folds = int(pairs.same_P.sum()), len(np.unique(pairs.fold_P))
+    non_mated = len(pairs.same_P) - mated
+    if not mated or not non_mated or folds < 2:
+        raise ValueError(
+            f"{of}: verification needs mated and non-mated pairs in two folds or more; here are "
+            f"{mated} mated and {non_mated} non-mated pairs, folds: {folds}"
+        )
 
 
 def failing_pairs(similarity_P: NDArray[np.float64], pairs: Pairs) -> list[str]:
@@ -163,7 +187,8 @@ def equal_error_rate(mated: NDArray[np.float64], non_mated: NDArray[np.float64])
 def bootstrap_interval(
     similarity_P: NDArray[np.float64], same_P: NDArray[np.bool_], far: float, rounds: int = 300
 ) -> tuple[float, float]:
-    """95 % of tar_at_far over pairs drawn with replacement, mated and non-mated apart."""
+    """95 % of tar_at_far over pairs drawn with replacement, mated and non-mated apart; Wilson's
+    over the mated pairs where all draws give the same."""
     rng = np.random.default_rng(0)
     mated, other = similarity_P[same_P], similarity_P[~same_P]
     labels = np.concatenate([np.ones(len(mated), bool), np.zeros(len(other), bool)])
@@ -176,4 +201,4 @@ def bootstrap_interval(
         for _ in range(rounds)
     ]
     low, high = np.quantile(draws, (0.025, 0.975))
-    return float(low), float(high)
+    return widened(float(low), len(mated)) if low == high else (float(low), float(high))

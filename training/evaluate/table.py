@@ -7,8 +7,15 @@ Cells = dict[str, str]  # measure to what a graph's column says
 
 FOOTNOTES = (
     "In brackets 95 %, from a bootstrap over people (over pairs for TAR@FAR). "
-    "\\* fewer than 30 errors stand behind the rate that the figure is given at."
+    "\\* fewer than 30 errors stand behind the rate that the figure is given at; - where there are "
+    "too few non-mated pairs for the rate to be shown at all."
 )
+
+FLIPS = {  # by how a set's name ends
+    "flip": "flip: a crop's unit embedding and its mirror image's are added.",
+    "flip raw": "flip raw: both are added as the network gives them, before they are made unit "
+    "length: the way of InsightFace and CurricularFace.",
+}
 
 
 def table(graphs: Sequence[Mapping[str, Any]]) -> str:
@@ -72,9 +79,9 @@ def _cells(figures: Mapping[str, Any]) -> Cells:
 
 
 def _verification_cells(name: str, found: Mapping[str, Any]) -> Cells:
-    cells = {
-        f"{name} accuracy": f"{_percent(found['accuracy'])} ± {_percent(found['standard_error'])}"
-    }
+    error = found["standard_error"]
+    spread = "" if error is None else f" ± {_percent(error)}"
+    cells = {f"{name} accuracy": f"{_percent(found['accuracy'])}{spread}"}
     for power in (1, 2, 3, 4):
         few = found["smallest_far"] > 10**-power * (1 + 1e-9)
         title = f"{name} TAR @ FAR 1e-{power}"
@@ -93,6 +100,8 @@ def _gallery_cells(gallery: Mapping[str, Any]) -> Cells:
 
 
 def _rate(found: Mapping[str, Any], name: str, *, few: bool) -> str:
+    if found[name] is None:
+        return "-"
     low, high = (
         "?" if found[name + end] is None else _percent(found[name + end], sign="")
         for end in ("_low", "_high")
@@ -106,9 +115,20 @@ def _percent(value: float, sign: str = " %") -> str:
     return f"{text}{sign}"
 
 
+def _kinds(figures: Mapping[str, Any]) -> set[str]:
+    return {name.rpartition(", ")[2] for name in figures.get("verification", {})}
+
+
 def _notes(graphs: Sequence[Mapping[str, Any]]) -> list[str]:
     first = graphs[0]
-    notes = []
+    notes = [
+        text for kind, text in FLIPS.items() if any(kind in _kinds(figures) for figures in graphs)
+    ]
+    notes += [
+        f"{name}: {found['unsupported']}."
+        for name, found in first.get("verification", {}).items()
+        if "unsupported" in found
+    ]
     if "identification" in first:
         notes.append(f"Identification: {first['identification']['protocol']}")
     if "groups" in first:

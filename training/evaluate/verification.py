@@ -9,15 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate.bootstrap import draws, interval
+from training.evaluate.bootstrap import draws, interval, widened
 
 
 @dataclass(frozen=True)
 class Verification:
-    """TAR at two FARs (1 - FNMR at FMR 1e-2 and 1e-3) and the equal error rate, all in [0, 1]."""
+    """TAR at two FARs (1 - FNMR at FMR 1e-2 and 1e-3) and the equal error rate, all in [0, 1].
 
-    tar_at_far_1e2: float
-    tar_at_far_1e3: float
+    A TAR is None where `supported` says no. tar_without_false_match: at the highest non-mated
+    similarity, above which no pair of the set is falsely matched."""
+
+    tar_at_far_1e2: float | None
+    tar_at_far_1e3: float | None
+    tar_without_false_match: float
     equal_error_rate: float
 
 
@@ -25,7 +29,8 @@ class Verification:
 class OperatingPoint:
     """FNMR at the lowest similarity whose FMR is at most `fmr`, with 95 % over people.
 
-    In each round of the bootstrap the threshold is taken anew. pairs_of_people: how many distinct
+    In each round of the bootstrap the threshold is taken anew. fnmr and its interval are NaN where
+    there are too few non-mated pairs for the rate (`supported`). pairs_of_people: how many distinct
     pairs were falsely matched there; a rate of fewer than 30 should not be leant on."""
 
     fmr: float
@@ -46,6 +51,20 @@ def pair_scores(
     return similarity[upper & same], similarity[upper & ~same]
 
 
+def supported(far: float, non_mated: int) -> bool:
+    """Whether so many non-mated pairs can show the rate: one false match among them is no more.
+
+    Of fewer, the threshold is the highest of their similarities whatever the rate, and what is
+    found there says nothing of it."""
+    return far * non_mated >= 1 - 1e-9
+
+
+def non_mated_pairs(labels_N: NDArray[np.int64]) -> int:
+    """How many pairs of crops are of two people."""
+    each = np.unique(labels_N, return_counts=True)[1]
+    return int((len(labels_N) ** 2 - (each**2).sum()) // 2)
+
+
 def require_pairs(labels_N: NDArray[np.int64], of: str = "the set") -> None:
     """Raises ValueError for people of whom no mated or no non-mated pair can be made, and for a
     crop without a person, which cannot be told to be anybody's. of: what errors call them."""
@@ -64,15 +83,19 @@ def verification(embeddings_ND: NDArray[np.float32], labels_N: NDArray[np.int64]
     require_pairs(labels_N)
     mated, non_mated = pair_scores(embeddings_ND, labels_N)
     non_mated = np.sort(non_mated)
-    tars = []
+    tars: list[float | None] = []
     for far in (1e-2, 1e-3):
         threshold = non_mated[-1 - int(far * len(non_mated))]
-        tars.append(float((mated > threshold).mean()))
+        enough = supported(far, len(non_mated))
+        tars.append(float((mated > threshold).mean()) if enough else None)
+    strictest = float((mated > non_mated[-1]).mean())
     grid = np.quantile(mated, np.linspace(0, 1, 2001))
     false_match = 1 - np.searchsorted(non_mated, grid) / len(non_mated)
     false_non_match = np.searchsorted(np.sort(mated), grid) / len(mated)
     crossing = np.abs(false_match - false_non_match).argmin()
-    return Verification(*tars, float((false_match[crossing] + false_non_match[crossing]) / 2))
+    return Verification(
+        *tars, strictest, float((false_match[crossing] + false_non_match[crossing]) / 2)
+    )
 
 
 def error_curve(
@@ -118,6 +141,7 @@ def fnmr_at_fmr(
     top, first, second = other[highest], first[highest], second[highest]
     totals_R = _non_mated_weight(weights_RP, np.bincount(labels_N))
     rates, at = np.empty((len(targets), rounds + 1)), np.empty(len(targets))
+    several = int((np.bincount(labels_N) >= 2).sum())
     for r, weights in enumerate(weights_RP):
         false = np.cumsum(weights[first] * weights[second])
         missed = np.concatenate([[0], np.cumsum(weights[person])])
@@ -130,9 +154,12 @@ def fnmr_at_fmr(
     for t, target in enumerate(targets):
         matched = top > at[t]
         people = len(set(zip(first[matched].tolist(), second[matched].tolist(), strict=True)))
-        found.append(
-            OperatingPoint(target, float(at[t]), float(rates[t, 0]), *interval(rates[t]), people)
-        )
+        fnmr, (low, high) = float(rates[t, 0]), interval(rates[t])
+        if low == high:  # no draw of the same people can show what others would do
+            low, high = widened(fnmr, several)
+        if not supported(target, len(other)):
+            fnmr = low = high = np.nan
+        found.append(OperatingPoint(target, float(at[t]), fnmr, low, high, people))
     return found
 
 

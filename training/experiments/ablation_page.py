@@ -11,7 +11,9 @@ import numpy as np
 
 from training.evaluate.bootstrap import interval
 from training.evaluate.plots import draw_arms
+from training.experiments import claims, page
 from training.experiments.ablation import ATTENTIONS, LOSSES, Arm
+from training.experiments.claims import RULE, has_learnt
 from training.experiments.page import machines, markdown, put
 from training.experiments.people import MEASURES
 from training.experiments.seeds import Estimate, over_seeds, paired, percent
@@ -52,7 +54,7 @@ so minutes do not compare it with ESCA."""
 DIFFERENCES = """The same seed on both sides: the same batches in the same order, and with one
 attention the same first weights. In brackets 95 %, first over seeds (Student's t of the paired
 differences), then over people (a bootstrap of the mean over the seeds, the same people drawn on
-both sides). A change is said to help or hurt only where both lie on one side of nought."""
+both sides)."""
 
 PAPER = """In ECACFace's Table 3 (IR_101, trained on CASIA-WebFace, CurricularFace) LFW is 99.50 %
 without attention, 99.41 with ECA and 99.50 with ESCA, CFP-FP 94.70, 95.31 and 95.40. Those are
@@ -73,6 +75,7 @@ def write_page(
     missing = sum(seed not in by_arm[arm] for arm in planned for seed in range(1, seeds + 1))
     facts = {"command": COMMAND, "finished": len(found), "planned": len(found) + missing}
     facts |= summary(found, by_arm)
+    facts["says"] = says(facts)
     picture = out.with_suffix(".png")
     draw_arms(
         {TITLES[name]: _dots(by_arm, name) for name in (DECIDES, "lfw_accuracy")},
@@ -90,8 +93,7 @@ def write_page(
         _arms_table(by_arm),
         READING,
         "## Differences",
-        _differences_table(facts["differences"]),
-        DIFFERENCES,
+        differences(facts),
         "## Beside the paper",
         PAPER,
         "## Machine",
@@ -104,7 +106,7 @@ def write_page(
 def summary(
     found: Sequence[Mapping[str, Any]], by_arm: Mapping[Arm, Mapping[int, Any]]
 ) -> dict[str, Any]:
-    """The page as JSON; `says` are sentences for a card. Shares in [0, 1], seconds."""
+    """The page as JSON, but for what it `says`. Shares in [0, 1], seconds."""
     changes = [change for a, b in combinations(by_arm, 2) if (change := _change(by_arm, a, b))]
     return {
         "recipe": {k: v for k, v in found[0]["recipe"].items() if k not in ("name", "seed")},
@@ -115,18 +117,46 @@ def summary(
             if runs
         ],
         "differences": changes,
-        "says": [_sentence(change) for change in changes],
     }
 
 
-def verdict(change: Mapping[str, Any]) -> str:
-    """helps, hurts, or no difference shown: by the deciding measure's two intervals."""
+def says(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence for each difference among the facts, by the deciding measure."""
+    unlearnt = {}
+    for arm in facts["arms"]:
+        eer = arm["equal_error_rate"]
+        if not has_learnt(eer["mean"], of_a_guess=0.5):
+            named = f"{NAMES[arm['attention']]} with {NAMES[arm['loss']]}"
+            unlearnt[arm["attention"], arm["loss"]] = f"{named} (EER {100 * eer['mean']:.2f} %)"
+    return [
+        _sentence(change, [unlearnt[arm] for arm in _arms_of(change) if arm in unlearnt])
+        for change in facts["differences"]
+    ]
+
+
+def verdict(change: Mapping[str, Any], unlearnt: Sequence[str] = ()) -> str:
+    """What may be claimed by the deciding measure's two intervals; unlearnt: as claims.verdict."""
     told = change[DECIDES]
-    if told["low"] > 0 and told["people_low"] > 0:
-        return "it helps here"
-    if told["high"] < 0 and told["people_high"] < 0:
-        return "it hurts here"
-    return "no difference is shown here"
+    intervals = [(told["low"], told["high"]), (told["people_low"], told["people_high"])]
+    return claims.verdict(intervals, unlearnt=unlearnt)
+
+
+def say_again(out: Path) -> None:
+    """The sentences of a page whose runs are gone, once more; raises as page.say_again does."""
+    page.say_again(out, says, differences)
+
+
+def differences(facts: Mapping[str, Any]) -> str:
+    """The section about the differences among the facts."""
+    return "\n\n".join([_differences_table(facts["differences"]), DIFFERENCES, RULE])
+
+
+def _arms_of(change: Mapping[str, Any]) -> list[Arm]:
+    """Both sides of a change."""
+    sides = (change["from"], change["to"])
+    if change["with"] in ATTENTIONS:
+        return [(change["with"], loss) for loss in sides]
+    return [(attention, change["with"]) for attention in sides]
 
 
 def _in_order(found: Sequence[Mapping[str, Any]], planned: Sequence[Arm]) -> list[Arm]:
@@ -177,13 +207,14 @@ def _change(
     return told
 
 
-def _sentence(change: Mapping[str, Any]) -> str:
+def _sentence(change: Mapping[str, Any], unlearnt: Sequence[str]) -> str:
     told, seeds = change[DECIDES], len(change["seeds"])
     over = "one seed" if seeds == 1 else f"{seeds} seeds"
     after, before, beside = (NAMES[change[key]] for key in ("to", "from", "with"))
     return (
         f"{after} in place of {before} (with {beside}): "
-        f"{TITLES[DECIDES]} over unseen people by {_cell(told)} points, {over}: {verdict(change)}."
+        f"{TITLES[DECIDES]} over unseen people by {_cell(told)} points, {over}: "
+        f"{verdict(change, unlearnt)}."
     )
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from training.evaluate.plots import draw_arms
+from training.experiments import page
 from training.experiments.attributes import ARMS, SIZE
 from training.experiments.changes import Runs, cell, changed, over, reached, verdict
+from training.experiments.claims import RULE, has_learnt
 from training.experiments.page import machines, markdown, put
 
 COMMAND = "python -m training attributes-ablation"
@@ -41,8 +43,7 @@ seeds, over seeds (Student's t). Balanced accuracy is the mean of the share of t
 the absent that are found: always answering the more frequent one gives 50."""
 
 DIFFERENCES = """The same seed on both sides: the same batches in the same order. In brackets 95 %,
-over faces (the same draws on both sides), then over seeds. A change is said to help or hurt only
-where both intervals lie on one side of nought."""
+over faces (the same draws on both sides), then over seeds."""
 
 
 def write_page(found: Sequence[Mapping[str, Any]], seeds: int, out: Path) -> None:
@@ -56,6 +57,7 @@ def write_page(found: Sequence[Mapping[str, Any]], seeds: int, out: Path) -> Non
     missing = sum(seed not in by_arm.get(arm, {}) for arm in ARMS for seed in range(1, seeds + 1))
     facts = {"command": COMMAND, "finished": len(found), "planned": len(found) + missing}
     facts |= summary(found, by_arm)
+    facts["says"] = says(facts)
     picture = out.with_suffix(".png")
     draw_arms(
         {FIGURES[name]: _dots(by_arm, name) for name in DECIDES},
@@ -76,8 +78,7 @@ def write_page(found: Sequence[Mapping[str, Any]], seeds: int, out: Path) -> Non
         f"Always answering what most faces of the training partition have gives an accuracy of "
         f"{100 * majority:.2f} % on the test.",
         "## Differences",
-        _differences_table(facts["differences"]),
-        DIFFERENCES,
+        differences(facts),
         "## Machine",
         f"{machines(found)}. {sum(run['seconds'] for run in found) / 60:.0f} minutes of training "
         f"in all. Steps a run: {recipe['steps']:,} of {recipe['batch']}.",
@@ -86,7 +87,7 @@ def write_page(found: Sequence[Mapping[str, Any]], seeds: int, out: Path) -> Non
 
 
 def summary(found: Sequence[Mapping[str, Any]], by_arm: Mapping[str, Runs]) -> dict[str, Any]:
-    """The page as JSON; `says` are sentences for a card. Shares in [0, 1], seconds."""
+    """The page as JSON, but for what it `says`. Shares in [0, 1], seconds."""
     apart = ("name", "seed", "zones", "supervise", "beta", "lam")
     changes = [
         {"from": a, "to": b, **{name: changed(by_arm[a], by_arm[b], name) for name in FIGURES}}
@@ -106,8 +107,35 @@ def summary(found: Sequence[Mapping[str, Any]], by_arm: Mapping[str, Runs]) -> d
             for arm, runs in by_arm.items()
         ],
         "differences": changes,
-        "says": [_sentence(change, name) for change in changes for name in DECIDES],
     }
+
+
+def says(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence for each difference among the facts and each figure that decides."""
+    unlearnt = {}
+    for arm in facts["arms"]:
+        balanced = arm["test_mean_balanced_accuracy"]["mean"]
+        if not has_learnt(1 - balanced, of_a_guess=0.5):
+            unlearnt[arm["arm"]] = f"{NAMES[arm['arm']]} (balanced accuracy {100 * balanced:.2f} %)"
+    return [
+        _sentence(
+            change,
+            name,
+            [unlearnt[arm] for arm in (change["from"], change["to"]) if arm in unlearnt],
+        )
+        for change in facts["differences"]
+        for name in DECIDES
+    ]
+
+
+def say_again(out: Path) -> None:
+    """The sentences of a page whose runs are gone, once more; raises as page.say_again does."""
+    page.say_again(out, says, differences)
+
+
+def differences(facts: Mapping[str, Any]) -> str:
+    """The section about the differences among the facts."""
+    return "\n\n".join([_differences_table(facts["differences"]), DIFFERENCES, RULE])
 
 
 def _by_arm(found: Sequence[Mapping[str, Any]]) -> dict[str, Runs]:
@@ -116,12 +144,12 @@ def _by_arm(found: Sequence[Mapping[str, Any]]) -> dict[str, Runs]:
     return {arm: of for arm, of in runs.items() if of}
 
 
-def _sentence(change: Mapping[str, Any], name: str) -> str:
+def _sentence(change: Mapping[str, Any], name: str, unlearnt: Sequence[str]) -> str:
     told = change[name]
     what = f"{NAMES[change['to']].capitalize()} in place of {NAMES[change['from']]}"
     return (
         f"{what}: mean {FIGURES[name].removesuffix(', test')} on CelebA's test by "
-        f"{cell(told, signed=True)} points, {over(told)}: {verdict(told)}."
+        f"{cell(told, signed=True)} points, {over(told)}: {verdict(told, unlearnt)}."
     )
 
 

@@ -4,7 +4,7 @@ bootstrap) and over seeds (Student's t).
 A run is what runs.run_once keeps of it: `figures`, and of each its `rounds` over faces; runs of an
 arm stand by seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluate.bootstrap import interval
+from training.experiments import claims
 from training.experiments.seeds import Estimate, over_seeds, paired
 
 Runs = Mapping[int, Mapping[str, Any]]
@@ -36,20 +37,10 @@ def changed(before: Runs, after: Runs, name: str) -> dict[str, Any]:
     return _told(found, np.mean(rounds, axis=0))
 
 
-def verdict(told: Told) -> str:
-    """helps, hurts, or no difference shown: only where both intervals lie on one side of nought.
-
-    One seed has no interval of its own; what faces say is then told as that of one seed."""
-    sides = [
-        1 if low > 0 else -1 if high < 0 else 0
-        for low, high in ((told["faces_low"], told["faces_high"]), (told["low"], told["high"]))
-    ]
-    over_faces, over_seeds_ = sides
-    if over_faces and told["count"] == 1:
-        return f"{'better' if over_faces > 0 else 'worse'} here, as far as one seed can tell"
-    if over_faces and over_faces == over_seeds_:
-        return f"it {'helps' if over_faces > 0 else 'hurts'} here"
-    return "no difference is shown here"
+def verdict(told: Told, unlearnt: Sequence[str] = ()) -> str:
+    """What may be claimed, by claims.verdict. unlearnt: the arms that have not learnt."""
+    intervals = [(told["faces_low"], told["faces_high"]), (told["low"], told["high"])]
+    return claims.verdict(intervals, unlearnt=unlearnt)
 
 
 def cell(told: Told, *, signed: bool = False) -> str:

@@ -5,8 +5,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from training.data.expressions import CLASSES
 from training.evaluate.plots import draw_arms
+from training.experiments import page
 from training.experiments.changes import Runs, cell, changed, over, reached, verdict
+from training.experiments.claims import RULE, has_learnt
 from training.experiments.expression import ATTENTIONS, PATCHES, SIDE, TOGETHER, Arm
 from training.experiments.page import machines, markdown, put
 
@@ -55,8 +58,7 @@ built class folder by class folder and never shuffled), which is where 95.55 % c
 accuracy on a photograph that somebody sends."""
 
 DIFFERENCES = """The same seed on both sides: the same batches in the same order. In brackets 95 %,
-over faces (the same draws on both sides), then over seeds. A change is said to help or hurt only
-where both intervals lie on one side of nought."""
+over faces (the same draws on both sides), then over seeds."""
 
 
 def write_page(
@@ -73,6 +75,7 @@ def write_page(
     missing = {(arm, seed) for arm in planned for seed in range(1, seeds + 1)} - set(done)
     facts = {"command": COMMAND, "finished": len(found), "planned": len(found) + len(missing)}
     facts |= summary(found, by_arm)
+    facts["says"] = says(facts)
     picture = out.with_suffix(".png")
     draw_arms(
         {title: _dots(by_arm, name) for title, name in ASKED.items()},
@@ -94,8 +97,7 @@ def write_page(
         _together_table(by_arm),
         TOGETHER_READING,
         "## Differences",
-        _differences_table(facts["differences"]),
-        DIFFERENCES,
+        differences(facts),
         "## Machine",
         f"{machines(found)}. {sum(run['seconds'] for run in found) / 60:.0f} minutes of training "
         f"in all. Steps a run: {recipe['steps']:,} of {recipe['batch']}.",
@@ -104,7 +106,7 @@ def write_page(
 
 
 def summary(found: Sequence[Mapping[str, Any]], by_arm: Mapping[Arm, Runs]) -> dict[str, Any]:
-    """The page as JSON; `says` are sentences for a card. Shares in [0, 1], seconds."""
+    """The page as JSON, but for what it `says`. Shares in [0, 1], seconds."""
     apart = ("name", "seed", "attention", "patches")
     changes = [
         {
@@ -115,7 +117,6 @@ def summary(found: Sequence[Mapping[str, Any]], by_arm: Mapping[Arm, Runs]) -> d
         for a, b in combinations(by_arm, 2)
         if (a[0] == b[0]) != (a[1] == b[1]) and by_arm[a].keys() & by_arm[b].keys()
     ]
-    published = [runs for (attention, _), runs in by_arm.items() if attention == "batch"]
     return {
         "recipe": {k: v for k, v in found[0]["recipe"].items() if k not in apart},
         "machines": machines(found),
@@ -129,8 +130,34 @@ def summary(found: Sequence[Mapping[str, Any]], by_arm: Mapping[Arm, Runs]) -> d
             for arm, runs in by_arm.items()
         ],
         "differences": changes,
-        "says": [_sentence(change) for change in changes] + [_beside(runs) for runs in published],
     }
+
+
+def says(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence for each difference among the facts and each arm of the published attention."""
+    guess, unlearnt = 1 - 1 / len(CLASSES), {}
+    for arm in facts["arms"]:
+        accuracy = arm["accuracy"]
+        if not has_learnt(1 - accuracy["mean"], guess):
+            named = f"{NAMES[arm['attention']]} with patches {arm['patches']}"
+            name = f"{named} (accuracy {100 * accuracy['mean']:.2f} %)"
+            unlearnt[arm["attention"], arm["patches"]] = name
+    sentences = []
+    for change in facts["differences"]:
+        sides = (tuple(change["from"]), tuple(change["to"]))
+        sentences.append(_sentence(change, [unlearnt[side] for side in sides if side in unlearnt]))
+    published = [arm for arm in facts["arms"] if arm["attention"] == "batch"]
+    return sentences + [_beside(arm) for arm in published]
+
+
+def say_again(out: Path) -> None:
+    """The sentences of a page whose runs are gone, once more; raises as page.say_again does."""
+    page.say_again(out, says, differences)
+
+
+def differences(facts: Mapping[str, Any]) -> str:
+    """The section about the differences among the facts."""
+    return "\n\n".join([_differences_table(facts["differences"]), DIFFERENCES, RULE])
 
 
 def _by_arm(found: Sequence[Mapping[str, Any]]) -> dict[Arm, Runs]:
@@ -142,7 +169,7 @@ def _by_arm(found: Sequence[Mapping[str, Any]]) -> dict[Arm, Runs]:
     return {arm: of for arm, of in runs.items() if of}
 
 
-def _sentence(change: Mapping[str, Any]) -> str:
+def _sentence(change: Mapping[str, Any], unlearnt: Sequence[str]) -> str:
     before, after, told = change["from"], change["to"], change["accuracy"]
     if before[0] == after[0]:
         what = f"Patch extraction in place of none (with {NAMES[after[0]]})"
@@ -151,14 +178,13 @@ def _sentence(change: Mapping[str, Any]) -> str:
         what = f"{NAMES[after[0]].capitalize()} in place of {NAMES[before[0]]} (with {beside})"
     return (
         f"{what}: accuracy on FERPlus's test by {cell(told, signed=True)} points, {over(told)}: "
-        f"{verdict(told)}."
+        f"{verdict(told, unlearnt)}."
     )
 
 
-def _beside(runs: Runs) -> str:
-    alone, shuffled, by_class = (reached(runs, name) for name in ASKED.values())
-    patches = next(iter(runs.values()))["recipe"]["patches"]
-    beside = "with patch extraction" if patches == "extraction" else "without patches"
+def _beside(arm: Mapping[str, Any]) -> str:
+    alone, shuffled, by_class = (arm[name] for name in ASKED.values())
+    beside = "with patch extraction" if arm["patches"] == "extraction" else "without patches"
     return (
         f"The published attention, over the batch ({beside}): accuracy {cell(alone)} % where each "
         f"face is asked alone, {cell(shuffled)} % in shuffled batches of {TOGETHER}, "

@@ -52,6 +52,7 @@ def complete(
     name_of: Callable[[Arm, int], str],
     begin: Callable[[], Callable[[Arm, int], Any]],
     page: Callable[[list[dict[str, Any]]], None],
+    say_again: Callable[[], None],
     train_none: bool = False,
 ) -> None:
     """Every arm's run with seeds 1 to `seeds` that is not finished below `folder`, and the page of
@@ -59,15 +60,20 @@ def complete(
 
     The seeds come one after the other, so that what is finished can always be compared. name_of: a
     run's folder. begin: reads what runs learn from, and gives what runs an arm with a seed; not
-    called where nothing is left to do, nor with train_none, which writes the page alone."""
+    called where nothing is left to do, nor with train_none, which writes the page alone: of the
+    runs that are there or, where none is, its sentences again by say_again."""
     left = [
         (arm, seed)
         for seed in range(1, seeds + 1)
         for arm in arms
         if not (folder / name_of(arm, seed) / FIGURES).exists()
     ]
+    found = gather(folder)
+    if train_none and not found:
+        say_again()
+        return
     if train_none or not left:
-        page(gather(folder))
+        page(found)
         return
     run = begin()
     for place, (arm, seed) in enumerate(left, 1):

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from training.evaluate.plots import draw_epochs
+from training.experiments import claims, page
+from training.experiments.claims import RULE, has_learnt
 from training.experiments.page import machines, markdown, put
 from training.experiments.seeds import Estimate, over_seeds, paired, percent
 from training.experiments.surgery import EACH, KNOWN_AFTER, NETWORKS, PEOPLE, WIDTH
@@ -55,7 +57,8 @@ in their own column and cannot be compared with ours:
   here."""
 
 DIFFERENCES = """The same seed on both sides: the same division, the same photographs in the same
-order. In brackets 95 %, Student's t of the paired differences."""
+order. In brackets 95 %, Student's t of the paired differences over the seeds. There is no interval
+over people or photographs beside it, so that nothing is claimed of any change."""
 
 
 def write_page(found: Sequence[Mapping[str, Any]], seeds: int, out: Path) -> None:
@@ -68,6 +71,7 @@ def write_page(found: Sequence[Mapping[str, Any]], seeds: int, out: Path) -> Non
     missing = sum(seed not in of for of in runs.values() for seed in range(1, seeds + 1))
     facts = {"command": COMMAND, "finished": len(found), "planned": len(found) + missing}
     facts |= summary(runs)
+    facts["says"] = says(facts)
     picture = out.with_suffix(".png")
     draw_epochs(_curves(runs), picture)
     counts = found[0]["photographs"]
@@ -84,8 +88,7 @@ def write_page(found: Sequence[Mapping[str, Any]], seeds: int, out: Path) -> Non
         _networks_table(runs),
         READING,
         "## Differences",
-        _differences_table(facts["differences"]),
-        DIFFERENCES,
+        differences(facts),
         "## Machine",
         f"{machines(found)}. {sum(run['seconds'] for run in found) / 3600:.1f} hours of training "
         "in all.",
@@ -95,7 +98,7 @@ def write_page(found: Sequence[Mapping[str, Any]], seeds: int, out: Path) -> Non
 
 
 def summary(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[str, Any]:
-    """The page as JSON; `says` are sentences for a card. Shares in [0, 1]."""
+    """The page as JSON, but for `says`, which are sentences for a card. Shares in [0, 1]."""
     changes = [change for a, b in combinations(runs, 2) if (change := _change(runs, a, b))]
     networks = [
         {
@@ -106,8 +109,33 @@ def summary(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[str, An
         for name, of in runs.items()
         if of
     ]
-    says = [_sentence(change, key) for change in changes for key in DECIDES]
-    return {"networks": networks, "differences": changes, "says": says}
+    return {"networks": networks, "differences": changes}
+
+
+def says(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence for each difference among the facts and each figure that decides."""
+    guess, sentences = 1 - 1 / PEOPLE, []
+    for change in facts["differences"]:
+        for name in DECIDES:
+            sides = (change["from"], change["to"])
+            of = [network for network in facts["networks"] if network["network"] in sides]
+            unlearnt = [
+                f"{network['network']} ({100 * network[name]['mean']:.2f} %)"
+                for network in of
+                if not has_learnt(1 - network[name]["mean"], guess)
+            ]
+            sentences.append(_sentence(change, name, unlearnt))
+    return sentences
+
+
+def say_again(out: Path) -> None:
+    """The sentences of a page whose runs are gone, once more; raises as page.say_again does."""
+    page.say_again(out, says, differences)
+
+
+def differences(facts: Mapping[str, Any]) -> str:
+    """The section about the differences among the facts."""
+    return "\n\n".join([_differences_table(facts["differences"]), DIFFERENCES, RULE])
 
 
 def _of_network(found: Sequence[Mapping[str, Any]], name: str) -> dict[int, Mapping[str, Any]]:
@@ -133,12 +161,10 @@ def _change(
     return {"from": before, "to": after, "seeds": seeds, **told}
 
 
-def _sentence(change: Mapping[str, Any], name: str) -> str:
+def _sentence(change: Mapping[str, Any], name: str, unlearnt: Sequence[str]) -> str:
     told = Estimate(**change[name])
     over = "one seed" if told.count == 1 else f"{told.count} seeds"
-    verdict = "no difference is shown"
-    if told.low > 0 or told.high < 0:
-        verdict = "better" if told.low > 0 else "worse"
+    verdict = claims.verdict([(told.low, told.high)], unlearnt=unlearnt)
     return (
         f"{change['to']} in place of {change['from']}: {FIGURES[name][0]} by "
         f"{percent(told, signed=True)} points, {over}: {verdict}."

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from training.experiments.attributes import ARMS, STEPS, name_of, read_data, run_arm
-from training.experiments.attributes_page import write_page
+from training.experiments.attributes_page import say_again, write_page
 from training.experiments.runs import complete
 from training.machine import this_machine
 from training.verbs import Verbs, places_of, plan, running
@@ -36,4 +36,5 @@ def run(a: argparse.Namespace) -> None:
             begin=begin,
             page=lambda found: write_page(found, a.seeds, page),
             train_none=a.page,
+            say_again=lambda: say_again(page),
         )

@@ -18,7 +18,7 @@ from training.graphs import task_of
 from training.verbs import Verbs
 
 CLASSIFIERS = {"expression": on_ferplus.evaluate, "attributes": on_celeba.evaluate}
-OF_RECOGNITION = ("pairs", "flip", "picture")  # options that tell classifiers nothing
+OF_RECOGNITION = ("pairs", "flip", "flip_raw", "picture")  # options that tell classifiers nothing
 
 
 def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
@@ -49,7 +49,15 @@ def add_to(verbs: Verbs, places: argparse.ArgumentParser) -> None:
         "of aligned crops with pairs in the form of LFW's pairs.txt; may be given several times",
     )
     verb.add_argument(
-        "--flip", action="store_true", help="recognition: verify again with the mirror image added"
+        "--flip",
+        action="store_true",
+        help="recognition: verify again, the unit embeddings of crop and mirror image added",
+    )
+    verb.add_argument(
+        "--flip-raw",
+        action="store_true",
+        help="recognition: so with embeddings as the network gives them, as InsightFace and "
+        "CurricularFace do",
     )
     verb.add_argument("--out", type=Path, required=True, help="a json file")
     verb.add_argument("--table", type=Path, help="a markdown file for the table")
@@ -72,7 +80,7 @@ def run(a: argparse.Namespace) -> None:
 
 
 def _classifiers(a: argparse.Namespace, task: str) -> None:
-    if asked := [f"--{name}" for name in OF_RECOGNITION if getattr(a, name)]:
+    if asked := [f"--{name.replace('_', '-')}" for name in OF_RECOGNITION if getattr(a, name)]:
         raise ValueError(f"{' and '.join(asked)}: of recognition alone, and this is {task}")
     graphs = CLASSIFIERS[task](a.graphs, a.data, threads=a.threads)
     # A card is made of the first graph's: export reads them at the top.
@@ -85,7 +93,13 @@ def _classifiers(a: argparse.Namespace, task: str) -> None:
 
 def _recognition(a: argparse.Namespace) -> None:
     found = evaluate(
-        a.graphs, a.data, a.runs / "cache", pairs=a.pairs, flip=a.flip, threads=a.threads
+        a.graphs,
+        a.data,
+        a.runs / "cache",
+        pairs=a.pairs,
+        flip=a.flip,
+        flip_raw=a.flip_raw,
+        threads=a.threads,
     )
     graphs = [measured.figures for measured in found]
     # A card is made of the first graph's: export.recognition reads them at the top.

@@ -15,7 +15,7 @@ from training.experiments.surgery import (
     run_network,
     sheet,
 )
-from training.experiments.surgery_page import write_page
+from training.experiments.surgery_page import say_again, write_page
 from training.machine import this_machine
 from training.verbs import Verbs, places_of, plan, running
 
@@ -53,4 +53,5 @@ def run(a: argparse.Namespace) -> None:
             begin=begin,
             page=lambda found: write_page(found, a.seeds, page),
             train_none=a.page,
+            say_again=lambda: say_again(page),
         )
