@@ -4,6 +4,7 @@ The graph follows the contract (uint8 crops in, unit embeddings of 512 out) and 
 by their coarse colours, so that a drawn face is most like itself.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,12 @@ NAME, SPACE = "stand-in", "stand-in/1"
 LEAST_INTER_EYE_PX = 16  # of the classifiers' faces
 
 
-def recognition_graph(*, coupled: bool = False, unit: bool = True, width: int = 512) -> bytes:
-    """The graph's bytes. coupled: a row's answer depends on its neighbours, as it must not."""
-    rng = np.random.default_rng(7)
+def recognition_graph(
+    *, coupled: bool = False, unit: bool = True, width: int = 512, seed: int = 7
+) -> bytes:
+    """The graph's bytes. coupled: a row's answer depends on its neighbours, as it must not. seed:
+    of the weights, as if it had been trained again."""
+    rng = np.random.default_rng(seed)
     constants = {
         "centre": np.float32(127.5),
         "scale": np.float32(1 / 128),
@@ -141,6 +145,7 @@ def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) 
         "name": NAME,
         "task": "recognition",
         "space": SPACE,
+        "space_of": hashlib.sha256(graph).hexdigest(),
         "licence": "Apache-2.0",
         "opset": 18,
         "calibration": calibration(),

@@ -82,12 +82,16 @@ def enroll(
     idempotency: Idempotency | None,
     now: float,
 ) -> bytes:
-    """The answer's bytes, as Galleries.enroll; what was kept, where it was answered before."""
+    """The answer's bytes, as Galleries.enroll; what was kept, where it was answered before.
+
+    The space comes first: an answer that names faces of another one says nothing of what can be
+    found by this.
+    """
+    galleries.pin_space(db, home, faces.space)
     if idempotency is not None:
         kept = answers.answered(db, vault.keys_of, home, idempotency)
         if kept is not None:
             return kept
-    galleries.pin_space(db, home, faces.space)
     known = people.find_person(db, home, person.id)
     number = put_person(db, vault, home, known, person, now=now)
     theirs = people.safe_of(db, vault.keys_of, number)
