@@ -185,7 +185,12 @@ def make(folder: Path, out: Path, crops: Images, data: Path, cache: Path) -> dic
     block = int8_block(report, artefact.manifest["sha256"])
     measured_before = (*FIGURES, *strangers({"graphs": figures[:1]}), "space", "space_of")
     kept = {k: v for k, v in artefact.manifest.items() if k not in measured_before}
-    facts = {**kept, "name": f"{artefact.name}-int8", **strangers({"graphs": figures[1:]}), "int8": block}
+    facts = {
+        **kept,
+        "name": f"{artefact.name}-int8",
+        **strangers({"graphs": figures[1:]}),
+        "int8": block,
+    }
     put_manifest(out, facts, {key: figures[1][key] for key in FIGURES if key in figures[1]})
     if "calibration" in figures[1]:
         from training.evaluate.plots import draw_calibration  # matplotlib takes seconds to load

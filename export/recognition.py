@@ -72,7 +72,13 @@ def write_card(
         raise ValueError(f"{weights} was trained by {rounds[-1]['name']}: say its facts (--facts)")
     said = facts_of_ecacface() if facts is None else facts
     quoted = said_in(ABLATION) if facts is None else {}
-    manifest = {"task": "recognition", **said, **strangers(figures), **quoted, **learnt(network, rounds)}
+    manifest = {
+        "task": "recognition",
+        **said,
+        **strangers(figures),
+        **quoted,
+        **learnt(network, rounds),
+    }
     put_manifest(folder, manifest, {key: figures[key] for key in FIGURES})
 
 

@@ -227,9 +227,9 @@ def _keep_space(manifest: Mapping[str, Any]) -> None:
     if space.rpartition("/")[2] == sha256[:SPACE_DIGITS] or manifest.get("space_of") == sha256:
         return
     raise _Refused(
-        f"its space is {space!r}, which is not of the graph with the sha256 {sha256}: embeddings of "
-        f"two networks cannot be compared. Name it {space_id(manifest['name'], sha256)!r}; or, if "
-        f'this graph made the embeddings of galleries of {space!r}, say so by "space_of": '
+        f"its space is {space!r}, which is not of the graph with the sha256 {sha256}: embeddings "
+        f"of two networks cannot be compared. Name it {space_id(manifest['name'], sha256)!r}; or, "
+        f'if this graph made the embeddings of galleries of {space!r}, say so by "space_of": '
         f'"{sha256}" in manifest.json'
     )
 
