@@ -230,7 +230,7 @@ async def _enroll_subject(
     if noted is None:
         outcome.enrolled.append({**about, "faces": 0, "before": True})
         return
-    given = {**fields, **about, "name": subject.name, "metadata": json.dumps(noted)}
+    given = {**fields, **about, "name_if_new": subject.name, "metadata": json.dumps(noted)}
     answer = answer_of(await post(client, "/enroll", given, [("image", i) for i in images]))
     outcome.enrolled.append({**about, "faces": len(answer["enrolled"]), "before": False})
     for refused in answer["refused"]:
