@@ -144,7 +144,7 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             _E.AnswerErased,
             410,
             "The answer was erased",
-            "Use a new Idempotency-Key to enrol the person anew.",
+            "Use a new Idempotency-Key to enrol the photograph anew; `mien enroll` does it with --again.",
         ),
         (
             _E.KeyRequired,
