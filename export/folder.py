@@ -18,7 +18,7 @@ from torch import nn
 from export.card import PICTURE, card, git_revision
 from export.graph import OPSET
 from service.errors import ArtefactError
-from service.inference.artefact import describe_graph, load_artefact
+from service.inference.artefact import describe_graph, load_artefact, space_id
 from service.inference.session import open_session
 from training.checkpoint import write, write_text
 
@@ -35,8 +35,9 @@ def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, A
 
     The card shows the calibration's picture where it is there already (`evaluate --picture`).
 
-    facts: what the manifest says beside what is measured: name, task, licence and so on. figures:
-    `sha256` of the graph that they are of, and what goes into the manifest as it is. Raises
+    facts: what the manifest says beside what is measured: name, task, licence and so on; not the
+    embedding space, whose id follows from the graph. figures: `sha256` of the graph that they are
+    of, and what goes into the manifest as it is. Raises
     ValueError where the figures are of another graph or the service would refuse the folder."""
     graph = (folder / "model.onnx").read_bytes()
     [crops] = open_session(graph, threads=1, device="cpu").inputs.values()
@@ -45,12 +46,17 @@ def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, A
     if (of := measured.pop("sha256", None)) != described["sha256"]:
         raise ValueError(f"the figures are of {of}, not of {folder / 'model.onnx'}")
     made = {"bytes": len(graph), "opset": OPSET, "revision": git_revision()}
-    manifest = {**facts, **described, **made, **measured}
+    manifest = {**facts, **_space_of(facts, described["sha256"]), **described, **made, **measured}
     page = card(manifest, picture=(folder / PICTURE).exists())
     texts = {"CARD.md": page, "manifest.json": json.dumps(manifest, indent=1) + "\n"}
     _accepted(folder, graph, texts["manifest.json"])
     for name, text in texts.items():
         write_text(folder / name, text)
+
+
+def _space_of(facts: Mapping[str, Any], sha256: str) -> dict[str, str]:
+    """What a recognition network's manifest says of its embedding space."""
+    return {"space": space_id(facts["name"], sha256)} if facts["task"] == "recognition" else {}
 
 
 def said_in(path: Path) -> dict[str, Any]:

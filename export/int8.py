@@ -183,10 +183,14 @@ def make(folder: Path, out: Path, crops: Images, data: Path, cache: Path) -> dic
         "hardware": {**hardware(), "onnxruntime": runtime_version(), "int8": instructions()},
     }
     block = int8_block(report, artefact.manifest["sha256"])
-    measured_before = (*FIGURES, *strangers({"graphs": figures[:1]}))
+    measured_before = (*FIGURES, *strangers({"graphs": figures[:1]}), "space", "space_of")
     kept = {k: v for k, v in artefact.manifest.items() if k not in measured_before}
-    named = {"name": f"{artefact.name}-int8", "space": f"{artefact.space}-int8"}
-    facts = {**kept, **named, **strangers({"graphs": figures[1:]}), "int8": block}
+    facts = {
+        **kept,
+        "name": f"{artefact.name}-int8",
+        **strangers({"graphs": figures[1:]}),
+        "int8": block,
+    }
     put_manifest(out, facts, {key: figures[1][key] for key in FIGURES if key in figures[1]})
     if "calibration" in figures[1]:
         from training.evaluate.plots import draw_calibration  # matplotlib takes seconds to load

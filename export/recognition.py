@@ -23,7 +23,6 @@ from export.graph import Images, Pixels, UnitLength, proven_graph, real_crops
 from training.checkpoint import rounds_of, warm_up
 from training.recognition import network_of, recipe_of
 
-SPACE_VERSION = 5  # raised with every new set of weights: their embeddings cannot be compared
 SIDE = 112
 ABLATION = Path(__file__).resolve().parents[1] / "docs" / "ablation.json"
 FIGURES = ("sha256", "metrics", "calibration", "lfw_failing_pairs")  # what a card takes
@@ -72,10 +71,14 @@ def write_card(
     if facts is None and rounds[-1]["name"] != "ecacface-mobile":
         raise ValueError(f"{weights} was trained by {rounds[-1]['name']}: say its facts (--facts)")
     said = facts_of_ecacface() if facts is None else facts
-    name = str(said["name"])
-    what = {"task": "recognition", "space": f"{name}/{SPACE_VERSION}"}
     quoted = said_in(ABLATION) if facts is None else {}
-    manifest = {**what, **said, **strangers(figures), **quoted, **learnt(network, rounds)}
+    manifest = {
+        "task": "recognition",
+        **said,
+        **strangers(figures),
+        **quoted,
+        **learnt(network, rounds),
+    }
     put_manifest(folder, manifest, {key: figures[key] for key in FIGURES})
 
 

@@ -298,8 +298,8 @@ class IdempotencyKeyReused(RequestError):
 class AnswerErased(RequestError):
     slug = "answer-erased"
     text = (
-        "the person enrolled under the Idempotency-Key {value!r} was deleted since; "
-        "nothing is enrolled again: use a new key to enrol them anew"
+        "what was enrolled under the Idempotency-Key {value!r} was deleted since, the person or a "
+        "face; nothing is enrolled again: use a new key to enrol it anew"
     )
     value: str
 

@@ -14,7 +14,7 @@ import asyncio
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -28,6 +28,14 @@ from service.decision import (
     threshold_for_fmr,
     threshold_for_fpir,
 )
+from service.enrollment_warnings import (
+    LIKE_ANOTHER,
+    EnrollWarning,
+    Neighbours,
+    find_warnings,
+    new_person,
+    not_compared,
+)
 from service.errors import (
     CalibrationError,
     CalibrationLost,
@@ -38,7 +46,14 @@ from service.errors import (
     SeveralFaces,
     SpaceMismatch,
 )
-from service.gallery.contract import Candidate, Enrolment, Idempotency, NewFace
+from service.gallery.contract import (
+    Candidate,
+    Enrolment,
+    GalleryRecord,
+    Idempotency,
+    NearestFace,
+    NewFace,
+)
 from service.look import (
     MIN_FACE_PX,
     Engine,
@@ -102,7 +117,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class EnrolOrder:
-    """Whom to enrol, and which faces will do."""
+    """Whom to enrol, and which faces will do.
+
+    name_if_new: the name of a person who is made; somebody who is there keeps theirs. may_identify:
+    whether the caller may be told who in the gallery a face is like.
+    """
 
     gallery: str
     person_id: str | None
@@ -112,6 +131,8 @@ class EnrolOrder:
     quality: str
     idempotency: Idempotency | None
     consent: Mapping[str, Any] | None = None
+    name_if_new: str | None = None
+    may_identify: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,6 +141,7 @@ class Enrolled:
 
     taken: list[tuple[int, SeenFace]]
     refused: list[tuple[int, ImageError | FaceError]]
+    warnings: list[EnrollWarning] = field(default_factory=list)
 
 
 async def detect(
@@ -204,11 +226,13 @@ async def enroll(
 ) -> tuple[bytes, bool]:
     """The answer's bytes, and whether they were given before (the same Idempotency-Key).
 
-    A face of each image is enrolled, those of usable images at once or not at all. Raises the error
-    of a single image, EnrolmentRefused when there are several and none has a face that will do.
+    A face of each image is enrolled, those of usable images at once or not at all. Raises
+    GalleryUnknown and SpaceMismatch before an image is read or an earlier answer given: that would
+    name faces which nobody can find. Raises the error of a single image, EnrolmentRefused when
+    there are several and none has a face that will do.
     """
     galleries = engine.galleries
-    await asyncio.to_thread(galleries.get_gallery, order.gallery)
+    _require_space(engine, await asyncio.to_thread(galleries.get_gallery, order.gallery))
     if order.idempotency is not None:
         stored = await asyncio.to_thread(galleries.answered, order.gallery, order.idempotency)
         if stored is not None:
@@ -218,11 +242,19 @@ async def enroll(
     if not enrolled.taken:
         _refuse(enrolled)
     embeddings_ND = await embed_faces(engine, [seen for _, seen in enrolled.taken], stages)
+    images_N = [image for image, _ in enrolled.taken]
+    warnings = await asyncio.to_thread(_warnings, engine, embeddings_ND, images_N, stages, order)
     made: list[bytes] = []
 
     def answer_once(enrolment: Enrolment) -> bytes:
-        made.append(answer(enrolment, enrolled))
-        return made[-1]
+        unnamed = [] if order.person_id is not None else [new_person(enrolment.person.id)]
+        told = [*unnamed, *warnings]
+        kept = [warning for warning in told if warning.type != LIKE_ANOTHER]
+        made.append(answer(enrolment, dataclasses.replace(enrolled, warnings=told)))
+        if len(kept) == len(told):
+            return made[-1]
+        # What is kept is erased with this person alone, so it must name nobody else.
+        return answer(enrolment, dataclasses.replace(enrolled, warnings=kept))
 
     def store() -> bytes:
         with stages.measure("store"):
@@ -238,10 +270,44 @@ async def enroll(
                 name=order.name,
                 metadata=order.metadata,
                 consent=order.consent,
+                name_if_new=order.name_if_new,
                 idempotency=order.idempotency,
             )
 
-    return await asyncio.to_thread(store), not made
+    kept = await asyncio.to_thread(store)
+    return (made[-1], False) if made else (kept, True)
+
+
+def _warnings(
+    engine: Engine,
+    embeddings_ND: NDArray[np.float32],
+    images: Sequence[int],
+    stages: Stages,
+    order: EnrolOrder,
+) -> list[EnrollWarning]:
+    """What speaks against the faces that are about to be enrolled."""
+    galleries, gallery = engine.galleries, order.gallery
+    record = galleries.get_gallery(gallery)
+    try:
+        calibration = _calibration_in(engine, record)
+    except CalibrationLost as error:
+        return [not_compared(str(error))]
+    with stages.measure("search"):
+        own: Sequence[NearestFace | None] = [None] * len(images)
+        if order.person_id is not None:
+            own = galleries.search_person(
+                gallery, order.person_id, space=engine.space, embeddings_ND=embeddings_ND
+            )
+        best_two: Sequence[Sequence[Candidate]] = [[]] * len(images)
+        if order.may_identify:
+            best_two = galleries.search(
+                gallery, space=engine.space, embeddings_ND=embeddings_ND, top_k=2
+            )
+    neighbours = [
+        Neighbours(mine, next((c for c in best if c.person_id != order.person_id), None))
+        for mine, best in zip(own, best_two, strict=True)
+    ]
+    return find_warnings(embeddings_ND, images, neighbours, calibration, faces=record.faces)
 
 
 async def _look_and_embed(engine: Engine, image: Image, stages: Stages) -> Embedded:
@@ -309,15 +375,23 @@ def threshold_in(engine: Engine, gallery: str, asked: Asked) -> Threshold:
 
     Raises GalleryUnknown, SpaceMismatch, CalibrationLost."""
     record = engine.galleries.get_gallery(gallery)
-    if record.space not in (None, engine.space):
-        raise SpaceMismatch(gallery, value=engine.space, limit=str(record.space))
-    calibration = engine.calibration
-    if record.calibration is not None:
-        try:
-            calibration = engine.calibrations.get(record.calibration).fit(engine.space)
-        except CalibrationError as error:
-            raise CalibrationLost(gallery, record.calibration, str(error)) from error
-    return _threshold(calibration, asked, record.faces)
+    _require_space(engine, record)
+    return _threshold(_calibration_in(engine, record), asked, record.faces)
+
+
+def _require_space(engine: Engine, gallery: GalleryRecord) -> None:
+    if gallery.space not in (None, engine.space):
+        raise SpaceMismatch(gallery.name, value=engine.space, limit=str(gallery.space))
+
+
+def _calibration_in(engine: Engine, gallery: GalleryRecord) -> Calibration:
+    """The calibration that the gallery decides by. Raises CalibrationLost."""
+    if gallery.calibration is None:
+        return engine.calibration
+    try:
+        return engine.calibrations.get(gallery.calibration).fit(engine.space)
+    except CalibrationError as error:
+        raise CalibrationLost(gallery.name, gallery.calibration, str(error)) from error
 
 
 def _threshold(calibration: Calibration, asked: Asked, faces: int) -> Threshold:

@@ -4,6 +4,7 @@ The graph follows the contract (uint8 crops in, unit embeddings of 512 out) and 
 by their coarse colours, so that a drawn face is most like itself.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +14,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from service.inference.artefact import describe_graph, golden_crops
+from service.inference.artefact import describe_graph, golden_crops, space_id
 
 NAME, SPACE = "stand-in", "stand-in/1"
 LEAST_INTER_EYE_PX = 16  # of the classifiers' faces
 
 
-def recognition_graph(*, coupled: bool = False, unit: bool = True, width: int = 512) -> bytes:
-    """The graph's bytes. coupled: a row's answer depends on its neighbours, as it must not."""
-    rng = np.random.default_rng(7)
+def recognition_graph(
+    *, coupled: bool = False, unit: bool = True, width: int = 512, seed: int = 7
+) -> bytes:
+    """The graph's bytes. coupled: a row's answer depends on its neighbours, as it must not. seed:
+    of the weights, as if it had been trained again."""
+    rng = np.random.default_rng(seed)
     constants = {
         "centre": np.float32(127.5),
         "scale": np.float32(1 / 128),
@@ -142,6 +146,7 @@ def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) 
         "task": "recognition",
         "space": SPACE,
         "licence": "Apache-2.0",
+        "space_of": hashlib.sha256(graph).hexdigest(),
         "opset": 18,
         "calibration": calibration(),
         **describe_graph(graph, golden_crops().shape),
@@ -150,6 +155,17 @@ def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) 
     kept = {key: value for key, value in manifest.items() if value is not None}
     (folder / "manifest.json").write_text(json.dumps(kept), encoding="utf-8")
     (folder / "CARD.md").write_text(f"# {NAME}\n", encoding="utf-8")
+    return folder
+
+
+def write_round(folder: Path, models: Path, *, seed: int) -> Path:
+    """The folder, now one of models: those of another, and of recognition another training."""
+    folder.mkdir()
+    for name in ("mtcnn", "patt-lite", "mzts"):
+        (folder / name).symlink_to(models / name)
+    graph = recognition_graph(seed=seed)
+    space = space_id(NAME, hashlib.sha256(graph).hexdigest())
+    write_recognition(folder / NAME, graph, space=space, space_of=None)
     return folder
 
 

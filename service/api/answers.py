@@ -12,6 +12,7 @@ from service.api import schemas
 from service.api.problems import problem_of
 from service.calibration.kept import Kept
 from service.decision import Calibration, Threshold, operating_points
+from service.enrollment_warnings import EnrollWarning
 from service.errors import CalibrationError
 from service.gallery.contract import (
     Candidate,
@@ -126,6 +127,13 @@ def candidate_of(candidate: Candidate) -> schemas.Candidate:
 def cosine_of(similarity: float) -> float:
     """A similarity with the digits that it has, within the bounds that rounding may leave."""
     return min(1.0, max(-1.0, round(similarity, 6)))
+
+
+def warning_of(warning: EnrollWarning) -> schemas.EnrollWarning:
+    """A warning, with the fields that it has."""
+    fields = {key: value for key, value in vars(warning).items() if value is not None}
+    cosines = {key: cosine_of(fields[key]) for key in ("similarity", "limit") if key in fields}
+    return {**fields, **cosines}  # type: ignore[typeddict-item]
 
 
 def threshold_of(threshold: Threshold) -> schemas.Threshold:

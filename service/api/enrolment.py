@@ -9,7 +9,7 @@ from pydantic import Field
 
 from service import recognition
 from service.api import schemas
-from service.api.answers import enrolled_person_of, face_of
+from service.api.answers import enrolled_person_of, face_of, warning_of
 from service.api.calls import (
     begin_stages,
     closed,
@@ -18,12 +18,12 @@ from service.api.calls import (
     service_of,
     while_connected,
 )
-from service.api.fields import Fields
+from service.api.fields import Fields, one_of
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.privacy import CONSENT, ConsentFields
 from service.api.problems import problem_of
 from service.api.uploads import Call, Form, fingerprint_parts, read_call
-from service.api.visit import note
+from service.api.visit import may, note
 from service.errors import FieldInvalid
 from service.gallery.contract import DEFAULT_GALLERY, Enrolment, Idempotency
 from service.look import Engine
@@ -43,6 +43,12 @@ class EnrollFields(Fields):
         None, min_length=1, max_length=128, description="one is made where none is given"
     )
     name: str | None = Field(None, min_length=1, max_length=128)
+    name_if_new: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        description="the name of a person who is made; who is there keeps theirs",
+    )
     metadata: dict[str, Any] | None = Field(
         None, description="a JSON object of at most 16384 bytes"
     )
@@ -85,6 +91,7 @@ async def _enroll(
     engine: Engine, call: Call[EnrollFields], request: Request, stages: Stages
 ) -> tuple[bytes, bool]:
     fields = call.fields
+    one_of(fields, "name", "name_if_new")
 
     def answer(enrolment: Enrolment, enrolled: Enrolled) -> bytes:
         note(request, person_id=enrolment.person.id, face_ids=list(enrolment.faces))
@@ -96,6 +103,8 @@ async def _enroll(
         name=fields.name,
         metadata=fields.metadata,
         consent=fields.consent,
+        name_if_new=fields.name_if_new,
+        may_identify=may(request, "recognise"),
         pick=fields.face,
         quality=fields.quality,
         idempotency=_idempotency(request, call),
@@ -119,6 +128,7 @@ def _answer(engine: Engine, enrolment: Enrolment, enrolled: Enrolled) -> dict[st
         "refused": [
             {"image": image, "problem": problem_of(error)} for image, error in enrolled.refused
         ],
+        "warnings": [warning_of(warning) for warning in enrolled.warnings],
         "model": engine.model,
         "space": engine.space,
     }
@@ -131,7 +141,10 @@ def _idempotency(request: Request, call: Call[EnrollFields]) -> Idempotency | No
         return None
     if len(keys) > 1 or not (1 <= len(keys[0]) <= 255 and keys[0].isprintable()):
         raise FieldInvalid(IDEMPOTENCY_KEY, ", ".join(keys), "one of 1 to 255 printable characters")
-    digest = hashlib.sha256(json.dumps(call.fields.model_dump(), sort_keys=True).encode())
+    fields = call.fields.model_dump()
+    if fields["name_if_new"] is None:  # a key of before there was the field is good still
+        del fields["name_if_new"]
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for image in fingerprint_parts(call.images):
         digest.update(hashlib.sha256(image).digest())
     return Idempotency(keys[0], digest.hexdigest())

@@ -12,12 +12,12 @@ from service.api.calls import answered
 from service.api.fields import Fields, one_of
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.uploads import Call, Form
+from service.enrollment_warnings import TARGET_FPIR
 from service.gallery.contract import DEFAULT_GALLERY, LARGEST_TOP_K
 from service.look import Engine
 from service.observe.stages import Stages
 from service.recognition import Asked, Identified
 
-TARGET_FPIR: Final = 0.01
 router = APIRouter(tags=["images"])
 
 

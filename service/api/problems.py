@@ -150,7 +150,7 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             _E.AnswerErased,
             410,
             "The answer was erased",
-            "Use a new Idempotency-Key to enrol the person anew.",
+            "Use a new Idempotency-Key, as `mien enroll --again` does, to enrol it anew.",
         ),
         (
             _E.KeyRequired,

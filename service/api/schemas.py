@@ -323,6 +323,32 @@ class RefusedImage(TypedDict):
 
 
 @_exact
+class EnrollWarning(TypedDict):
+    """What was probably done by mistake; it refuses nothing. image: which of the call's.
+
+    photograph-again: it was enrolled for this person before, as face_id, or stands twice in the
+    call. like-another-person: /identify would take the face for person_id, by face_id, from limit
+    on; told to keys with the scope recognise alone. unlike-own-faces: none of this person's other
+    faces reaches limit. new-person: no person_id was given, person_id was made. not-compared: the
+    calibration that the gallery is bound to cannot be used.
+    """
+
+    type: Literal[
+        "photograph-again",
+        "like-another-person",
+        "unlike-own-faces",
+        "new-person",
+        "not-compared",
+    ]
+    detail: str
+    image: NotRequired[int]
+    person_id: NotRequired[str]
+    face_id: NotRequired[str]
+    similarity: NotRequired[Cosine]
+    limit: NotRequired[Cosine]
+
+
+@_exact
 class EnrollAnswer(TypedDict):
     """The person, and what became of each image."""
 
@@ -330,6 +356,7 @@ class EnrollAnswer(TypedDict):
     person: EnrolledPerson
     enrolled: list[EnrolledFace]
     refused: list[RefusedImage]
+    warnings: list[EnrollWarning]
     model: str
     space: str
     timings_ms: Timings

@@ -84,6 +84,12 @@ def note(request: Request, **what: Any) -> None:
         visit.what.update(what)
 
 
+def may(request: Request, scope: str) -> bool:
+    """Whether the caller's key has the scope; whoever needs no key may do all."""
+    visit = visit_of(request)
+    return visit is None or visit.key is None or scope in visit.key.scopes
+
+
 def galleries_seen(request: Request) -> Sequence[str] | None:
     """The only galleries that the key may know of; None: all."""
     visit = visit_of(request)

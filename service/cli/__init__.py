@@ -96,6 +96,10 @@ def enroll(
     consent: Annotated[
         str | None, typer.Option(help="Everybody's, as JSON: basis, time, reference.")
     ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Photographs too that were enrolled and erased since."),
+    ] = False,
     url: Url = None,
     data: Data = None,
     as_json: AsJson = False,
@@ -103,8 +107,10 @@ def enroll(
     """Enrol a folder: a sub-folder a person, its name their id and name, in it their photographs.
 
     Run it again to go on after a break: within a day nothing is enrolled twice, since each
-    photograph goes with an Idempotency-Key made of gallery, person and bytes. Exit status 1: some
-    photographs were refused, and the others are enrolled.
+    photograph goes with an Idempotency-Key made of gallery, person and bytes. Whoever is there
+    keeps their name. A photograph whose person or face was erased within the day is refused,
+    unless --again says that it is meant. Exit status 1: some photographs were refused, or enrolled
+    before with options that ask for less; the others are enrolled.
     """
     outcome = Outcome(gallery)
     with plain_errors():
@@ -112,12 +118,13 @@ def enroll(
         if not photographs:
             raise Unable(f"{folder} has no photographs in folders of persons")
         fields = {"gallery": gallery, "face": face, "quality": quality, "consent": consent}
-        asyncio.run(enroll_folder(place_of(url, data), folder, photographs, fields, outcome, err))
+        place = place_of(url, data)
+        asyncio.run(enroll_folder(place, folder, photographs, fields, outcome, err, again=again))
     if as_json:
         print_json(vars(outcome))
     else:
         print_outcome(outcome)
-    raise typer.Exit(1 if outcome.refused else 0)
+    raise typer.Exit(1 if outcome.refused or outcome.otherwise else 0)
 
 
 @app.command()

@@ -3,6 +3,7 @@ them."""
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import unicodedata
@@ -19,17 +20,36 @@ from service.cli.door import Refused, Unable, answer_of, bytes_of, open_service,
 from service.people_folder import PHOTOGRAPH_SUFFIXES, require_folder_per_person, system_reason
 from service.settings import Settings
 
+# Of each option the values from the least demanding on.
+DEMANDS: Final = {"face": ("largest", "only"), "quality": ("off", "standard", "strict")}
+MOST_ERASURES: Final = 100  # of one photograph within a day
+_ERASED: Final = "/problems/answer-erased"
+_REUSED: Final = "/problems/idempotency-key-reused"
 AT_ONCE: Final = 4  # calls to a server; in this process there are as many as cores
 
 
 @dataclass
 class Outcome:
-    """What became of the files of an enrolment; skipped are those that were never sent."""
+    """What became of the files of an enrolment; skipped are those that were never sent.
+
+    An enrolled one has face_id, before (an earlier run enrolled it), other_options (with options
+    that ask for less than these, so that these were not applied; face_id is None) and warnings.
+    """
 
     gallery: str
     enrolled: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def otherwise(self) -> list[dict[str, Any]]:
+        """Those that an earlier run enrolled with options that ask for less."""
+        return [entry for entry in self.enrolled if entry["other_options"]]
+
+    @property
+    def erased(self) -> list[dict[str, Any]]:
+        """Those refused since their person or face was erased after an earlier run."""
+        return [entry for entry in self.refused if entry["problem"].get("type") == _ERASED]
 
 
 def photographs_of(folder: Path, skipped: list[dict[str, Any]]) -> list[tuple[str, Path]]:
@@ -82,13 +102,15 @@ async def enroll_folder(
     fields: dict[str, Any],
     outcome: Outcome,
     console: Console,
+    *,
+    again: bool,
 ) -> None:
-    """Enrols every photograph, and notes what became of it."""
+    """Enrols every photograph, and notes what became of it. again: what was erased too."""
 
     async def send(client: httpx.AsyncClient, person: str, path: Path) -> None:
         about = {"file": shown(path.relative_to(folder)), "person_id": person}
         try:
-            answer = await _enroll_one(client, person, path, fields)
+            answer = await _enroll_one(client, person, path, fields, again=again)
         except Refused as error:
             if not error.of_one_file:
                 raise
@@ -136,27 +158,62 @@ async def send_each(
 
 
 async def _enroll_one(
-    client: httpx.AsyncClient, person: str, path: Path, fields: dict[str, Any]
+    client: httpx.AsyncClient, person: str, path: Path, fields: dict[str, Any], *, again: bool
 ) -> dict[str, Any]:
-    """The photograph's face_id, and whether it was enrolled before."""
+    """What became of the photograph: an entry of Outcome.enrolled. Raises Refused."""
     image = bytes_of(path)
     whose = json.dumps([fields["gallery"], person]).encode()
-    key = hashlib.sha256(whose + hashlib.sha256(image).digest()).hexdigest()
-    response = await post(
-        client,
-        "/enroll",
-        {**fields, "person_id": person, "name": person},
-        [("image", image)],
-        headers={"Idempotency-Key": key},
-    )
-    try:
-        answer = answer_of(response)
-    except Refused as error:
-        if error.problem.get("type") == "/problems/idempotency-key-reused":
-            return {"face_id": None, "before": True}  # with another --face or --quality
-        raise
-    before = response.headers.get("Idempotent-Replay") == "true"
-    return {"face_id": answer["enrolled"][0]["face_id"], "before": before}
+    key = _digest(whose + hashlib.sha256(image).digest())
+    given = {**fields, "person_id": person, "name_if_new": person}
+    for _ in range(MOST_ERASURES):
+        try:
+            return await _enroll_under(client, key, image, given)
+        except Refused as error:
+            if not again or error.problem.get("type") != _ERASED:
+                raise
+            erased = error
+        # The next key follows from this one, so that a run which is repeated enrols nothing twice.
+        key = _digest(f"{key} again".encode())
+    raise erased
+
+
+async def _enroll_under(
+    client: httpx.AsyncClient, key: str, image: bytes, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """The photograph enrolled under a key. A key that an earlier run used with options that ask for
+    at least as much is as good: what these ask for was done. Raises Refused."""
+    for demanding in _at_least(fields):
+        response = await post(
+            client, "/enroll", demanding, [("image", image)], headers={"Idempotency-Key": key}
+        )
+        try:
+            answer = answer_of(response)
+        except Refused as error:
+            if error.problem.get("type") != _REUSED:
+                raise
+            continue
+        before = response.headers.get("Idempotent-Replay") == "true"
+        return {
+            "face_id": answer["enrolled"][0]["face_id"],
+            "before": before,
+            "other_options": False,
+            "warnings": [] if before else answer["warnings"],
+        }
+    return {"face_id": None, "before": True, "other_options": True, "warnings": []}
+
+
+def _at_least(fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The fields, and then all that ask for more of a photograph."""
+    ladders = [
+        values[values.index(fields[name]) :] if fields[name] in values else (fields[name],)
+        for name, values in DEMANDS.items()
+    ]
+    for combination in itertools.product(*ladders):
+        yield {**fields, **dict(zip(DEMANDS, combination, strict=True))}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 async def _side_by_side(works: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -200,6 +200,7 @@ async def _enroll_subjects(
     roomy = {"max_images": _MOST_IMAGES, "max_body_bytes": _MOST_BYTES}
     bar = progress_bar(err)
     async with open_service(settings.model_copy(update=roomy), report=False) as client:
+        await _require_space(client, fields["gallery"])
         with bar:
             for subject in bar.track(subjects, description="importing"):
                 about = {"person_id": subject.name}
@@ -218,6 +219,19 @@ async def _enroll_subjects(
                     outcome.refused += _refusals(subject, error.problem)
 
 
+async def _require_space(client: httpx.AsyncClient, gallery: str) -> None:
+    """Raises Unable where the gallery is of another network: who was imported into it before is
+    there, and cannot be found by the one that is served."""
+    holds = answer_of(await client.get(f"/galleries/{quote(gallery, safe='')}"))["space"]
+    models = answer_of(await client.get("/models"))["items"]
+    [served] = [model["space"] for model in models if model["task"] == "recognition"]
+    if holds not in (None, served):
+        raise Unable(
+            f"the gallery {gallery!r} holds embeddings of the space {holds!r} and {served!r} is "
+            "served: import into a new gallery"
+        )
+
+
 async def _enroll_subject(
     client: httpx.AsyncClient,
     dump: Dump,
@@ -234,7 +248,7 @@ async def _enroll_subject(
     if noted is None:
         outcome.enrolled.append({**about, "faces": 0, "before": True})
         return
-    given = {**fields, **about, "name": subject.name, "metadata": json.dumps(noted)}
+    given = {**fields, **about, "name_if_new": subject.name, "metadata": json.dumps(noted)}
     answer = answer_of(await post(client, "/enroll", given, [("image", i) for i in images]))
     outcome.enrolled.append({**about, "faces": len(answer["enrolled"]), "before": False})
     for refused in answer["refused"]:

@@ -34,6 +34,24 @@ def print_outcome(outcome: Outcome) -> None:
     if outcome.refused:
         rows = [[e["file"], e["problem"]["title"], e["problem"]["detail"]] for e in outcome.refused]
         print_table(("refused", "why", "more"), rows)
+    if outcome.erased:
+        _print(
+            f"{len(outcome.erased)} of the refused were erased after they had been enrolled: to "
+            "enrol them all the same, run it again with --again"
+        )
+    if outcome.otherwise:
+        _print_some(
+            ("enrolled before with options that ask for less",),
+            [[entry["file"]] for entry in outcome.otherwise],
+        )
+        _print(
+            "--face, --quality and --consent as given now were not applied to these: erase their "
+            "faces and run it again with --again, or leave them"
+        )
+    _print_some(
+        ("enrolled, but", "warning"),
+        [[e["file"], warning["detail"]] for e in outcome.enrolled for warning in e["warnings"]],
+    )
     _print_skipped(outcome.skipped)
 
 

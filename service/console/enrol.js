@@ -218,7 +218,7 @@ function reason(problem) {
   );
 }
 
-function enrolledNotice({ gallery, person, enrolled, refused }, another) {
+function enrolledNotice({ gallery, person, enrolled, refused, warnings = [] }, another) {
   const whose = person.name ?? person.id;
   return element(
     "div",
@@ -230,6 +230,9 @@ function enrolledNotice({ gallery, person, enrolled, refused }, another) {
       `${whose} has ${count(person.faces, "face")} in ${gallery} now` +
         `${refused.length ? `; ${count(refused.length, "photograph was", "photographs were")} refused` : ""}.`,
     ),
+    ...warnings
+      .filter(({ type }) => type !== "new-person") // as this page is made to do
+      .map(({ detail }) => element("p", {}, detail)),
     element("p", { class: "fine" }, `Id ${person.id}`),
     button(`More of ${whose}`, another),
   );

@@ -20,7 +20,8 @@ SWEPT_AT_ONCE: Final = 200
 def answered(
     db: Transaction, keys: KeysOf, gallery: Standing, idempotency: Idempotency
 ) -> bytes | None:
-    """What was answered, None if nothing yet. Raises IdempotencyKeyReused, AnswerErased."""
+    """What was answered, None if nothing yet. Raises AnswerErased, also for another request, which
+    has the same way out; IdempotencyKeyReused."""
     found = (
         "SELECT fingerprint, size, answers.seal, content, answers.person FROM answers"
         " LEFT JOIN slots USING (slot) WHERE gallery = ? AND key = ?"
@@ -29,10 +30,10 @@ def answered(
     if row is None:
         return None
     fingerprint, size, seal, content, person = row
-    if fingerprint != idempotency.fingerprint:
-        raise IdempotencyKeyReused(idempotency.key)
     if content is None:
         raise AnswerErased(idempotency.key)
+    if fingerprint != idempotency.fingerprint:
+        raise IdempotencyKeyReused(idempotency.key)
     theirs = safe_of(db, keys, person)
     with broken_told(theirs):
         return bytes(theirs.take("answer", seal, content, idempotency.key)[:size])
@@ -57,6 +58,20 @@ def keep(
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (gallery.number, key, fingerprint, slot, len(answer), person, now, seal),
     )
+
+
+def erase_of_face(db: Transaction, face: int) -> None:
+    """Erases the answer that names this face, before it is deleted; its key stays used.
+
+    A face and the answer that names it are of one transaction, so of one person and one time.
+    """
+    of_face = (
+        "FROM answers WHERE (person, created) ="
+        " (SELECT faces.person, faces.created FROM faces WHERE number = ?)"
+    )
+    slots.erase(db, f"SELECT slot {of_face}", face)
+    gone = f"UPDATE answers SET slot = NULL, person = NULL WHERE rowid IN (SELECT rowid {of_face})"
+    db.execute(gone, (face,))
 
 
 def sweep(db: Transaction, *, now: float) -> None:

@@ -76,9 +76,9 @@ def person_id(value: str) -> str:
     return _text("person_id", value, LONGEST_TEXT)
 
 
-def person_name(value: str) -> str:
+def person_name(value: str, field: str = "name") -> str:
     """The name of a person. Raises FieldInvalid."""
-    return _text("name", value, LONGEST_TEXT)
+    return _text(field, value, LONGEST_TEXT)
 
 
 def space(value: str) -> str:

@@ -152,6 +152,14 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class NearestFace:
+    """A person's face that is most similar to a query. similarity: its cosine."""
+
+    face_id: str
+    similarity: float
+
+
+@dataclass(frozen=True)
 class Export:
     """All that is kept of a person. embeddings: float32 (512,), unit length, by the face's id."""
 
@@ -325,24 +333,27 @@ class Galleries(Protocol):
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         consent: Mapping[str, Any] | None = None,
+        name_if_new: str | None = None,
         idempotency: Idempotency | None = None,
     ) -> bytes:
         """The answer's bytes, once person, faces and answer are committed in one transaction.
 
         A person who is not there yet is created (without an id they get a ULID); of one who is
-        there, name, metadata and consent are replaced where given. The first face pins the gallery
-        to `space`. `answer` is called inside the transaction: it must be quick, and what it raises
+        there, name, metadata and consent are replaced where given; name_if_new is the name of one
+        who is created without a name, and of nobody else. The first face pins the gallery to
+        `space`. `answer` is called inside the transaction: it must be quick, and what it raises
         undoes the enrolment. With `idempotency`, the same key and fingerprint again gives the
         stored bytes and writes nothing, from any process, for at least 24 hours.
-        Raises SpaceMismatch, IdempotencyKeyReused (same key, other fingerprint), AnswerErased
-        (the person of the first answer was deleted since), ConsentRequired, FieldInvalid;
+        Raises SpaceMismatch, for a stored answer too, AnswerErased (the person or a face of the
+        first answer was deleted since), IdempotencyKeyReused (same key, other fingerprint),
+        ConsentRequired, FieldInvalid;
         ValueError when there is no face or an embedding is not float32 (512,) of unit length.
         """
 
     def answered(self, gallery: str, idempotency: Idempotency) -> bytes | None:
         """The bytes that `enroll` stored under the key, or None: asked before any work is done.
 
-        Raises IdempotencyKeyReused and AnswerErased as `enroll` does.
+        Raises AnswerErased and IdempotencyKeyReused as `enroll` does.
         """
 
     def search(
@@ -355,6 +366,14 @@ class Galleries(Protocol):
         the answer to a query depends on the gallery alone and not on its neighbours in the call.
         embeddings_ND: float32 (N, 512) of unit length, N may be 0. top_k: 1 to 1000.
         Raises SpaceMismatch, FieldInvalid (top_k), ValueError (embeddings).
+        """
+
+    def search_person(
+        self, gallery: str, person_id: str, *, space: str, embeddings_ND: NDArray[np.float32]
+    ) -> list[NearestFace | None]:
+        """For each query the most similar of this person's faces; None without a face.
+
+        A person who is not there has none. Raises SpaceMismatch, ValueError as `search` does.
         """
 
     def persons_in(self, gallery: str) -> int:

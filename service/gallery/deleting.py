@@ -4,7 +4,7 @@ Their slots are zeroed, what was answered of them goes, and the data keys of peo
 follows once that is committed is erasing.py's.
 """
 
-from service.gallery import people, slots
+from service.gallery import answers, people, slots
 from service.gallery.changelog import log
 from service.gallery.sqlite import Transaction
 
@@ -38,7 +38,9 @@ def delete_person(db: Transaction, gallery: int, number: int) -> dict[str, int]:
 
 
 def delete_face(db: Transaction, gallery: int, person: int, number: int, *, now: float) -> None:
-    """Deletes the face of this number; the person and their gallery are given by theirs."""
+    """Deletes the face of this number and what was answered of it; the person and their gallery are
+    given by theirs."""
+    answers.erase_of_face(db, number)
     slots.erase(db, "SELECT slot FROM faces WHERE number = ?", number)
     db.execute("DELETE FROM faces WHERE number = ?", (number,))
     people.touch_person(db, person, now=now)

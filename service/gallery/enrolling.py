@@ -29,12 +29,14 @@ from service.gallery.vault import Vault
 
 @dataclass(frozen=True)
 class GivenPerson:
-    """A person as a caller gave them, checked. metadata: JSON text; None: not given."""
+    """A person as a caller gave them, checked. metadata: JSON text; None: not given. name_if_new:
+    the name of somebody who is not there yet and is given none."""
 
     id: str
     name: str | None
     metadata: str | None
     consent: Consent | None
+    name_if_new: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def given_person(
     metadata: Mapping[str, Any] | None,
     consent: Mapping[str, Any] | None,
     *,
+    name_if_new: str | None = None,
     now: float,
 ) -> GivenPerson:
     """The person; without an id they get a ULID. Raises FieldInvalid."""
@@ -61,6 +64,7 @@ def given_person(
         None if name is None else boundary.person_name(name),
         None if metadata is None else boundary.metadata(metadata),
         None if consent is None else boundary.consent(consent, now),
+        None if name_if_new is None else boundary.person_name(name_if_new, "name_if_new"),
     )
 
 
@@ -82,12 +86,16 @@ def enroll(
     idempotency: Idempotency | None,
     now: float,
 ) -> bytes:
-    """The answer's bytes, as Galleries.enroll; what was kept, where it was answered before."""
+    """The answer's bytes, as Galleries.enroll; what was kept, where it was answered before.
+
+    The space comes first: an answer that names faces of another one says nothing of what can be
+    found by this.
+    """
+    galleries.pin_space(db, home, faces.space)
     if idempotency is not None:
         kept = answers.answered(db, vault.keys_of, home, idempotency)
         if kept is not None:
             return kept
-    galleries.pin_space(db, home, faces.space)
     known = people.find_person(db, home, person.id)
     number = put_person(db, vault, home, known, person, now=now)
     theirs = people.safe_of(db, vault.keys_of, number)
@@ -121,7 +129,7 @@ def put_person(
             home,
             person.id,
             data_key=vault.new_key(db),
-            name=person.name,
+            name=person.name or person.name_if_new,
             metadata=person.metadata or "{}",
             consent=person.consent,
             now=now,

@@ -87,8 +87,13 @@ def pin_space(db: Transaction, gallery: Standing, space: str) -> None:
     """Has the gallery hold embeddings of this space alone. Raises SpaceMismatch."""
     if gallery.space is None:
         db.execute("UPDATE galleries SET space = ? WHERE number = ?", (space, gallery.number))
-    elif gallery.space != space:
-        raise SpaceMismatch(gallery.name, value=space, limit=gallery.space)
+    require_space(gallery, space)
+
+
+def require_space(gallery: Standing, space: str) -> None:
+    """Raises SpaceMismatch where the gallery holds embeddings of another space."""
+    if gallery.space not in (None, space):
+        raise SpaceMismatch(gallery.name, value=space, limit=str(gallery.space))
 
 
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:

@@ -5,6 +5,7 @@ gives the contract's records. `number` is a row's own, never used twice. What te
 through their `Safe`; `keys` gives data keys by their ids, see datakeys.DataKeys.of.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,17 @@ from numpy.typing import NDArray
 
 from service.errors import FaceUnknown, PersonUnknown, StorageUnavailable
 from service.gallery import boundary, slots
-from service.gallery.contract import KEEP, Consent, FaceRecord, Keep, PersonRecord
+from service.gallery.contract import (
+    KEEP,
+    Consent,
+    FaceRecord,
+    Keep,
+    NearestFace,
+    PersonRecord,
+)
 from service.gallery.live import Standing
 from service.gallery.safe import KeysOf, Safe, broken_told, safe
+from service.gallery.sealed import SealBroken
 from service.gallery.sqlite import Transaction
 
 # What a Safe is made of, and then what is in it.
@@ -224,6 +233,31 @@ def embeddings(db: Transaction, theirs: Safe, person: int) -> dict[str, NDArray[
             face_id: embedding(theirs.take("face", seal, content, face_id))
             for face_id, seal, content in db.execute(found, (person,))
         }
+
+
+def nearest_faces(
+    db: Transaction, theirs: Safe, person: int, embeddings_ND: NDArray[np.float32]
+) -> list[NearestFace | None]:
+    """For each embedding the most similar face of the person, the oldest of equals.
+
+    A face that does not open is passed over, as in every index.
+    """
+    found = (
+        "SELECT id, seal, content FROM faces JOIN slots USING (slot) WHERE person = ?"
+        " ORDER BY number"
+    )
+    ids, rows = [], []
+    for face_id, seal, content in db.execute(found, (person,)):
+        with contextlib.suppress(SealBroken):
+            rows.append(embedding(theirs.take("face", seal, content, face_id)))
+            ids.append(face_id)
+    if not rows:
+        return [None] * len(embeddings_ND)
+    similarity_NF = embeddings_ND.astype(np.float64) @ np.array(rows, np.float64).T
+    return [
+        NearestFace(ids[best], min(1.0, float(similarity_F[best])))
+        for similarity_F, best in zip(similarity_NF, similarity_NF.argmax(axis=1), strict=True)
+    ]
 
 
 def embedding(content: bytes) -> NDArray[np.float32]:

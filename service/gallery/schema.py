@@ -69,7 +69,7 @@ SCHEMA: Final = (
         gallery INTEGER NOT NULL REFERENCES galleries,
         key TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
-        slot INTEGER REFERENCES slots, -- the answer; NULL once its person is deleted
+        slot INTEGER REFERENCES slots, -- the answer; NULL once its person or a face is deleted
         size INTEGER NOT NULL,         -- of the answer, bytes
         person INTEGER REFERENCES persons,
         created REAL NOT NULL,

@@ -40,6 +40,7 @@ from service.gallery.contract import (
     GalleryRecord,
     Idempotency,
     Keep,
+    NearestFace,
     NewFace,
     Page,
     PersonRecord,
@@ -327,10 +328,13 @@ class Store:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         consent: Mapping[str, Any] | None = None,
+        name_if_new: str | None = None,
         idempotency: Idempotency | None = None,
     ) -> bytes:
         new = enrolling.given_faces(faces, space)
-        person = enrolling.given_person(person_id, name, metadata, consent, now=self._now())
+        person = enrolling.given_person(
+            person_id, name, metadata, consent, name_if_new=name_if_new, now=self._now()
+        )
         boundary.idempotency(idempotency)
         with self._file.write() as db:
             home = galleries.standing(db, gallery)
@@ -360,6 +364,22 @@ class Store:
     ) -> list[list[Candidate]]:
         boundary.top_k(top_k)
         return self._live.search(gallery, space, boundary.queries(embeddings_ND), top_k)
+
+    def search_person(
+        self, gallery: str, person_id: str, *, space: str, embeddings_ND: NDArray[np.float32]
+    ) -> list[NearestFace | None]:
+        queries_ND = boundary.queries(embeddings_ND)
+
+        def at(db: Transaction) -> list[NearestFace | None]:
+            home = galleries.standing(db, gallery)
+            galleries.require_space(home, space)
+            number = people.find_person(db, home, person_id)
+            if number is None:
+                return [None] * len(queries_ND)
+            theirs = people.safe_of(db, self._vault.keys_of, number)
+            return people.nearest_faces(db, theirs, number, queries_ND)
+
+        return look(self._file, at)
 
     def persons_in(self, gallery: str) -> int:
         return self.get_gallery(gallery).persons

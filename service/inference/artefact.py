@@ -4,7 +4,8 @@ A folder holds one ONNX graph (model.onnx; a detector has pnet.onnx, rnet.onnx a
 manifest.json and CARD.md. The manifest:
 
     name, task         "ecacface-mobile", one of the tasks of SIGNATURES
-    space              the id of the embedding space; recognition alone
+    space              the id of the embedding space, see `space_id`; recognition alone
+    space_of           the sha256 of the graph that an id of another form belongs to
     licence, data, teacher, metrics, calibration, opset, revision     for people and /models
     classes            the names of the scores, in their order; expression and attributes alone, as
     min_inter_eye_px   eyes less far apart in the photograph than that many pixels get no scores
@@ -40,6 +41,7 @@ EMBEDDING_COSINE: Final = 0.9999
 SCORE_DIFFERENCE: Final = 1e-3
 SUM_OF_SCORES: Final = 1e-3
 UNIT_LENGTH: Final = 1e-3
+SPACE_DIGITS: Final = 16  # of the graph's sha256: 64 bits, so that no two networks share an id
 _MANIFEST: Final = "manifest.json"
 
 
@@ -123,11 +125,22 @@ def load_artefact(folder: Path, *, threads: int = 1, device: str = "cpu") -> Art
             part: _verified(folder / f"{part}.onnx", part, entry, task, threads, device)
             for part, entry in entries.items()
         }
+        if task == "recognition":
+            _keep_space(manifest)
     except _Refused as refused:
         raise ArtefactError(str(folder), str(refused)) from refused
     files = {folder / f"{part}.onnx": entry["sha256"] for part, entry in entries.items()}
     files[folder / _MANIFEST] = digest
     return Artefact(manifest["name"], task, folder, manifest, graphs, files)
+
+
+def space_id(name: str, sha256: str) -> str:
+    """The id of the embedding space of a network: its name, and which weights it has.
+
+    sha256: of the graph's file, in hex. The graph holds weights and normalisation, so that another
+    training, quantisation or pixel scale is another space, whose embeddings cannot be compared.
+    """
+    return f"{name}/{sha256[:SPACE_DIGITS]}"
 
 
 def describe_graph(graph: bytes, golden_shape: Sequence[int]) -> dict[str, Any]:
@@ -202,6 +215,23 @@ def _keep_classes(manifest: Mapping[str, Any]) -> None:
             f"manifest.json names {len(classes)} classes, {len(set(classes))} of them different; "
             f"the graph gives {shape[1]} scores"
         )
+
+
+def _keep_space(manifest: Mapping[str, Any]) -> None:
+    """Raises _Refused unless the space's id says that it is of the graph, whose hash was checked.
+
+    An id that was given before ids had the hash (ecacface-mobile/5) stays good for the very graph
+    that `space_of` names, so that galleries which it pinned are searched on.
+    """
+    space, sha256 = manifest["space"], manifest["sha256"]
+    if space.rpartition("/")[2] == sha256[:SPACE_DIGITS] or manifest.get("space_of") == sha256:
+        return
+    raise _Refused(
+        f"its space is {space!r}, which is not of the graph with the sha256 {sha256}: embeddings "
+        f"of two networks cannot be compared. Name it {space_id(manifest['name'], sha256)!r}; or, "
+        f'if this graph made the embeddings of galleries of {space!r}, say so by "space_of": '
+        f'"{sha256}" in manifest.json'
+    )
 
 
 def _keep_bounds(manifest: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """POST /enroll: 201 means kept and found; what is refused says why; a repeat is a repeat."""
 
+import dataclasses
 import uuid
 from typing import Any
 
@@ -9,6 +10,7 @@ from starlette.testclient import TestClient
 
 from service.api import schemas
 from service.gallery.contract import NewFace
+from service.settings import Settings
 from service.vision.quality import BOUNDS
 from tests.api.test_images import exact
 from tests.api.wire import FORMS, problem, send, slug
@@ -189,6 +191,84 @@ def test_a_repeat_after_the_person_was_deleted_enrols_nobody(client: TestClient)
     client.delete("/galleries/default/persons/ada")
     answer = send(client, "/enroll", "raw", [drawn_photo(1)], {"person_id": "ada"}, key)
     assert (answer.status_code, slug(answer)) == (410, "answer-erased")
+
+
+def test_a_repeat_after_the_face_was_deleted_names_no_face_that_is_gone(
+    client: TestClient,
+) -> None:
+    first, other = {KEY: "the-key"}, {KEY: "another-key"}
+    fields = {"person_id": "ada"}
+    photo = drawn_photo(1)
+    [taken] = send(client, "/enroll", "raw", [photo], fields, first).json()["enrolled"]
+    client.delete(f"/galleries/default/persons/ada/faces/{taken['face_id']}")
+    for differing in (fields, {**fields, "quality": "standard"}):
+        answer = send(client, "/enroll", "raw", [photo], differing, first)
+        assert (answer.status_code, slug(answer)) == (410, "answer-erased")
+        assert "use a new key" in problem(answer)["detail"]
+    assert faces_of(client, "ada") == 0
+    again = send(client, "/enroll", "raw", [photo], fields, other)
+    assert (again.status_code, faces_of(client, "ada")) == (201, 1)
+
+
+def test_a_repeat_for_a_gallery_of_another_space_is_no_success(client: TestClient) -> None:
+    service = client.app.state.service  # type: ignore[attr-defined]
+    key, fields = {KEY: "the-key"}, {"person_id": "ada"}
+    assert send(client, "/enroll", "raw", [drawn_photo(1)], fields, key).status_code == 201
+    service.engine = dataclasses.replace(service.engine, space="stand-in/2")
+    answer = send(client, "/enroll", "raw", [drawn_photo(1)], fields, key)
+    assert (answer.status_code, slug(answer)) == (409, "space-mismatch")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_name_for_who_is_new_renames_nobody(client: TestClient, form: str) -> None:
+    fields = {"person_id": "ada", "name_if_new": "ada"}
+    first = send(client, "/enroll", form, [drawn_photo(1)], fields)
+    assert first.json()["person"]["name"] == "ada"
+    client.patch("/galleries/default/persons/ada", json={"name": "Ada Lovelace"})
+    again = send(client, "/enroll", form, [drawn_photo(1, take=1)], fields)
+    assert again.json()["person"]["name"] == "Ada Lovelace"
+    both = send(client, "/enroll", form, [drawn_photo(1)], {**fields, "name": "Ada"})
+    assert (slug(both), problem(both)["field"]) == ("field-invalid", "name_if_new")
+
+
+def test_what_a_caller_probably_did_by_mistake_is_a_warning(client: TestClient) -> None:
+    def warnings(photo: bytes, **fields: str) -> list[dict[str, Any]]:
+        body = exact(schemas.EnrollAnswer, send(client, "/enroll", "raw", [photo], fields))
+        return list(body["warnings"])
+
+    [made] = warnings(drawn_photo(1))
+    assert set(made) == {"type", "detail", "person_id"}
+    assert (made["type"], made["person_id"] in made["detail"]) == ("new-person", True)
+    ada = made["person_id"]
+    assert warnings(drawn_photo(1, take=1), person_id=ada) == []
+    [again] = warnings(drawn_photo(1), person_id=ada)
+    assert set(again) == {"type", "detail", "image", "face_id", "similarity"}
+    assert (again["type"], again["image"]) == ("photograph-again", 0)
+    [like] = warnings(drawn_photo(1, take=2), person_id="bob")
+    assert set(like) == {*again, "person_id", "limit"}
+    assert (like["type"], like["person_id"]) == ("like-another-person", ada)
+    assert like["limit"] < like["similarity"] <= 1
+    [unlike] = warnings(drawn_photo(3), person_id=ada)
+    assert set(unlike) == {"type", "detail", "image", "similarity", "limit"}
+    assert (unlike["type"], unlike["similarity"] < unlike["limit"]) == ("unlike-own-faces", True)
+
+
+def test_a_kept_answer_names_nobody_but_its_own_person(
+    client: TestClient, settings: Settings
+) -> None:
+    """Whoever else it named could be erased, and would stand in it still."""
+    key, fields = {KEY: "the-key"}, {"person_id": "bob"}
+    send(client, "/enroll", "raw", [drawn_photo(1)], {"person_id": "ada-lovelace-1815"})
+    first = send(client, "/enroll", "raw", [drawn_photo(1, take=1)], fields, key)
+    assert [one["person_id"] for one in first.json()["warnings"]] == ["ada-lovelace-1815"]
+    client.delete("/galleries/default/persons/ada-lovelace-1815")
+    again = send(client, "/enroll", "raw", [drawn_photo(1, take=1)], fields, key)
+    assert again.headers["idempotent-replay"] == "true"
+    assert again.json()["enrolled"] == first.json()["enrolled"]
+    assert again.json()["warnings"] == []
+    files = [path for path in settings.data.glob("gallery.sqlite3*") if path.is_file()]
+    assert files
+    assert not any(b"ada-lovelace-1815" in path.read_bytes() for path in files)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\x85b"])

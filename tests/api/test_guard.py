@@ -528,3 +528,18 @@ def test_a_key_that_comes_as_a_file_has_every_scope(settings: Settings, tmp_path
         assert client.delete("/galleries/none", headers=headers).status_code == 404
         secret.write_text(f"{'b2' * 32}\n")
         assert client.get("/metrics", headers=headers).status_code == 401
+
+
+def test_a_key_that_may_not_identify_is_not_told_whom_a_face_is_like(own_house: House) -> None:
+    """Else enrolling a photograph would be a way to ask who it is."""
+
+    def types(*scopes: str, person: str) -> list[str]:
+        fields = {"gallery": "staff", "person_id": person}
+        photo = drawn_photo(1, take=1)
+        answer = send(own_house.client, "/enroll", "raw", [photo], fields, own_house.key(*scopes))
+        assert answer.status_code == 201
+        return [warning["type"] for warning in answer.json()["warnings"]]
+
+    assert types("enrol", person="one") == []
+    assert types("enrol", person="one") == ["photograph-again"]
+    assert types("enrol", "recognise", person="two") == ["like-another-person"]

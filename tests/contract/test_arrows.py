@@ -30,7 +30,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "guard": ("errors",),
     "retention": ("errors", "observe", "guard", "gallery.contract"),
     "look": ("errors", "observe", "calibration.kept", *STEPS),
-    "recognition": ("errors", "observe", "look", *STEPS),
+    "enrollment_warnings": (
+        "decision",
+        "calibration.doubts",
+        "gallery.contract",
+        "inference.artefact",
+    ),
+    "recognition": ("errors", "observe", "look", "enrollment_warnings", *STEPS),
     "analysis": ("errors", "observe", "look", "recognition", *STEPS),
     # The wire needs the records of what it answers, and never the steps themselves.
     "api": (
@@ -40,6 +46,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "guard",
         "look",
         "recognition",
+        "enrollment_warnings",
         "analysis",
         "decision",
         "calibration.kept",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.check import faults
-from export.recognition import ABLATION, SPACE_VERSION, main, read_weights, write_card, write_graph
+from export.recognition import ABLATION, main, read_weights, write_card, write_graph
 from service.calibration.measure import measure_calibration
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
@@ -19,6 +19,7 @@ from training.networks.ecacface import MobileFaceNet
 from training.recipes.recognition import ecacface_mobile
 
 CROPS = drawn_crops(people=3, each=2).pixels_NHWC
+RECIPE = replace(ecacface_mobile(), attention="none", pixel_scale=128.0, steps=7)
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 
@@ -35,17 +36,19 @@ def network():
 @pytest.fixture(scope="module")
 def weights(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "network.safetensors"
-    recipe = replace(ecacface_mobile(), attention="none", pixel_scale=128.0, steps=7)
-    keep_network(path, network, [asdict(recipe)])
+    keep_network(path, network, [asdict(RECIPE)])
     return path
 
 
 @pytest.fixture(scope="module")
 def folder(weights, tmp_path_factory):
+    return _made(weights, tmp_path_factory.mktemp("artefact"), tmp_path_factory.mktemp("crops"))
+
+
+def _made(weights, folder, crops):
     """The artefact, with figures of made-up embeddings in the place of measured ones."""
-    folder = tmp_path_factory.mktemp("artefact")
-    crops = write_set(drawn_crops(people=4, each=4), tmp_path_factory.mktemp("crops"))
-    write_graph(weights, folder, crops)
+    folder.mkdir(exist_ok=True)
+    write_graph(weights, folder, write_set(drawn_crops(people=4, each=4), crops))
     rng = np.random.default_rng(0)
     made_up = rng.normal(size=(40, 1, 8)) + rng.normal(size=(40, 4, 8))
     made_up = (made_up / np.linalg.norm(made_up, axis=2, keepdims=True)).reshape(160, 8)
@@ -75,9 +78,18 @@ def test_the_artefact_gives_the_networks_unit_embeddings_of_the_pixels_it_was_tr
     artefact = load_artefact(folder)
     [embeddings] = artefact.graphs["model"].run(CROPS)
     wanted = torch.nn.functional.normalize(answer(network, CROPS, scale=128))
-    assert artefact.space == f"ecacface-mobile/{SPACE_VERSION}"
+    assert artefact.space == f"ecacface-mobile/{_sha256(folder / 'model.onnx')[:16]}"
     np.testing.assert_allclose(embeddings, wanted, atol=1e-4)
     assert faults(folder) == []
+
+
+def test_weights_that_were_trained_again_are_of_another_embedding_space(folder, tmp_path):
+    again = as_trained(MobileFaceNet("none"), CROPS, scale=128)
+    keep_network(tmp_path / "again.safetensors", again, [asdict(RECIPE)])
+    other = _made(tmp_path / "again.safetensors", tmp_path / "artefact", tmp_path)
+    before, after = load_artefact(folder), load_artefact(other)
+    assert before.name == after.name
+    assert before.space != after.space
 
 
 def test_the_card_quotes_the_ablation_which_says_whether_esca_helps(folder):

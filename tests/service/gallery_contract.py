@@ -693,6 +693,19 @@ class GalleryContract:
         assert (changed.name, changed.metadata, changed.faces) == ("Countess", {}, 3)
         assert gallery.persons_in("default") == 1
 
+    def test_a_name_for_who_is_new_renames_nobody(self, gallery: Galleries) -> None:
+        a, b = units(2, 11)
+        enroll(gallery, "ada", a, name_if_new="ada")
+        assert gallery.get_person("default", "ada").name == "ada"
+        gallery.update_person("default", "ada", name="Ada Lovelace")
+        enroll(gallery, "ada", b, name_if_new="ada")
+        assert gallery.get_person("default", "ada").name == "Ada Lovelace"
+        gallery.update_person("default", "ada", name=None)
+        enroll(gallery, "ada", b, name_if_new="ada")
+        assert gallery.get_person("default", "ada").name is None
+        with pytest.raises(FieldInvalid, match="name_if_new"):
+            enroll(gallery, "bob", a, name_if_new="b\n")
+
     def test_an_answer_that_cannot_be_made_undoes_the_enrolment(self, gallery: Galleries) -> None:
         def answer(enrolment: Enrolment) -> bytes:
             raise ZeroDivisionError
@@ -778,6 +791,32 @@ class GalleryContract:
         assert len(calls) == 1
         assert gallery.get_gallery("default") == record
 
+    def test_a_repeat_for_another_space_is_refused(self, gallery: Galleries) -> None:
+        once = Idempotency("key", "print")
+        (embedding,) = units(1, 16)
+        enroll(gallery, "ada", embedding, idempotency=once)
+        with pytest.raises(SpaceMismatch):
+            enroll(gallery, "ada", embedding, space=OTHER_SPACE, idempotency=once)
+
+    def test_a_repeat_whose_faces_are_not_all_there_is_refused(
+        self, gallery: Galleries, neighbour: Galleries
+    ) -> None:
+        a, b, c = units(3, 16)
+        twice, once = Idempotency("two", "print"), Idempotency("one", "print")
+        first, second = enroll(gallery, "ada", a, b, idempotency=twice)
+        (third,) = enroll(gallery, "ada", c, idempotency=once)
+        gallery.delete_face("default", "ada", second)
+        for request in (twice, Idempotency("two", "another")):
+            with pytest.raises(AnswerErased):
+                enroll(gallery, "ada", a, b, idempotency=request)
+            with pytest.raises(AnswerErased):
+                neighbour.answered("default", request)
+        assert enroll(gallery, "ada", c, idempotency=once) == [third]
+        assert [face.id for face in gallery.list_faces("default", "ada").items] == [first, third]
+        gallery.delete_person("default", "ada")
+        with pytest.raises(AnswerErased):
+            gallery.answered("default", once)
+
     def test_a_key_that_came_with_another_request_is_refused(self, gallery: Galleries) -> None:
         (embedding,) = units(1, 17)
         enroll(gallery, "ada", embedding, idempotency=Idempotency("key", "print"))
@@ -842,6 +881,27 @@ class GalleryContract:
         assert [c.similarity for c in found] == pytest.approx([0.9, 0.85, 0.1], abs=1e-5)
         assert search(gallery, query, top_k=2)[0] == found[:2]
         assert search(gallery, query, top_k=1)[0] == found[:1]
+
+    def test_a_person_s_own_most_similar_face_is_found_among_all(self, gallery: Galleries) -> None:
+        a, b, c = units(3, 21)
+        enroll(gallery, "bob", a)
+        first, second = enroll(gallery, "ada", b, c)
+
+        def own(person: str, *embeddings: NDArray[np.float32], space: str = SPACE) -> Any:
+            queries = np.stack(embeddings)
+            return gallery.search_person("default", person, space=space, embeddings_ND=queries)
+
+        one, other = own("ada", near(b, 0.7, 1), c)
+        assert (one.face_id, other.face_id) == (first, second)
+        assert [one.similarity, other.similarity] == pytest.approx([0.7, 1], abs=1e-6)
+        assert other.similarity <= 1
+        assert own("ada", a)[0].similarity < 0.3  # bob's face is not looked at
+        gallery.create_person("default", person_id="cleo")
+        assert own("cleo", a, b) == own("nobody", a, b) == own("a\nb", a, b) == [None, None]
+        with pytest.raises(SpaceMismatch):
+            own("ada", a, space=OTHER_SPACE)
+        with pytest.raises(ValueError, match="unit"):
+            own("ada", a * 2)
 
     def test_search_equals_brute_force(self, gallery: Galleries) -> None:
         centres, queries = units(40, 23), units(20, 24)

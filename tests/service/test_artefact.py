@@ -15,6 +15,7 @@ from service.inference.artefact import (
     golden_crops,
     golden_pattern,
     load_artefact,
+    space_id,
 )
 from service.settings import SHIPPED_MODELS
 from tests.standin import (
@@ -79,6 +80,33 @@ def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused(tmp_path: Path
     folder = write_recognition(tmp_path / "a", recognition_graph(coupled=True))
     with pytest.raises(ArtefactError, match="alone and beside others differ"):
         load_artefact(folder)
+
+
+def test_a_space_s_id_that_is_not_of_the_graph_is_refused_with_the_id_that_is(
+    tmp_path: Path,
+) -> None:
+    folder = write_recognition(tmp_path / "first")
+    sha256 = json.loads((folder / "manifest.json").read_text())["sha256"]
+    own = space_id("stand-in", sha256)
+    assert own == f"stand-in/{sha256[:16]}"
+    assert load_artefact(changed_manifest(folder, space=own, space_of=None)).space == own
+    again = recognition_graph(seed=8)
+    for said in ({"space": own}, {"space": SPACE}, {"space": SPACE, "space_of": sha256}):
+        other = write_recognition(tmp_path / "again", again, **{"space_of": None, **said})
+        with pytest.raises(ArtefactError, match="which is not of the graph") as refused:
+            load_artefact(other)
+        assert repr(said["space"]) in refused.value.reason
+        assert space_id("stand-in", hashlib.sha256(again).hexdigest()) in refused.value.reason
+
+
+def test_the_shipped_weights_keep_the_id_that_galleries_were_pinned_to() -> None:
+    folder = SHIPPED_MODELS / "ecacface-mobile"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    artefact = load_artefact(folder)
+    if manifest["sha256"].startswith("02052afaf48dccfc"):  # other weights are of another space
+        assert artefact.space == "ecacface-mobile/5"
+    else:
+        assert artefact.space == space_id("ecacface-mobile", manifest["sha256"])
 
 
 def test_embeddings_that_are_not_of_unit_length_are_refused(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 import cv2
 import httpx
 import pytest
+from typer.testing import Result
 
 from service.cli import door
 from service.gallery import open_gallery
 from service.settings import Settings
 from tests.drawn import drawn_photo
 from tests.service.conftest import Mien
-from tests.standin import NAME
+from tests.standin import NAME, write_round
 
 
 @pytest.fixture
@@ -74,6 +75,107 @@ def test_a_second_run_enrols_nothing_twice_whatever_its_options(
     otherwise = mien("enroll", people, "--face", "largest")
     assert "0 photographs enrolled, 5 there before" in otherwise.stdout
     assert faces_of(settings, "ada") == 3
+
+
+def enrolled_of(done: Result) -> dict[str, tuple[bool, bool]]:
+    """Of each file that is there, whether it was before, and with options that ask for less."""
+    entries = json.loads(done.stdout)["enrolled"]
+    return {entry["file"]: (entry["before"], entry["other_options"]) for entry in entries}
+
+
+def test_a_second_run_says_which_photographs_its_options_were_not_applied_to(
+    mien: Mien, people: Path, settings: Settings
+) -> None:
+    written(people / "ben" / "crowd.png", drawn_photo(1, 4, take=7, sides=(112, 60)))
+    written(people / "ben" / "small.png", drawn_photo(1, take=8, sides=(20,)))
+    assert mien("enroll", people, "--face", "largest").exit_code == 0
+    strict = mien("enroll", people, "--quality", "strict", "--json")
+    assert strict.exit_code == 1
+    assert set(enrolled_of(strict).values()) == {(True, True)}
+    only = mien("enroll", people, "--face", "only")
+    assert only.exit_code == 1
+    assert "enrolled before with options that ask for less" in only.stdout
+    assert "run it again with --again" in only.stdout
+    assert (faces_of(settings, "ada"), faces_of(settings, "ben")) == (2, 4)
+
+
+def test_options_that_ask_for_less_than_the_first_run_s_are_met(
+    mien: Mien, people: Path, settings: Settings
+) -> None:
+    for number, file in enumerate(sorted(people.rglob("*.png"))):
+        written(file, drawn_photo(number // 2, take=number, sides=(40,)))  # good enough
+    written(people / "ben" / "small.png", drawn_photo(1, take=8, sides=(20,)))
+    assert "4 photographs enrolled" in mien("enroll", people, "--quality", "standard").stdout
+    for options in (("--quality", "off"), ("--quality", "off", "--face", "largest")):
+        done = mien("enroll", people, *options, "--json")
+        met = {file: told for file, told in enrolled_of(done).items() if "small" not in file}
+        assert (len(met), set(met.values())) == (4, {(True, False)})
+    assert done.exit_code == 0
+    assert faces_of(settings, "ben") == 3
+
+
+def test_what_was_erased_is_enrolled_again_when_that_is_said(
+    mien: Mien, people: Path, settings: Settings
+) -> None:
+    first = json.loads(mien("enroll", people, "--json").stdout)["enrolled"]
+    face = next(entry["face_id"] for entry in first if entry["file"] == "ada/0.png")
+    store = open_gallery(settings.data)
+    store.delete_face("default", "ada", face)
+    store.close()
+    assert mien("erase", "ben").exit_code == 0
+    for options in ((), ("--quality", "standard")):
+        table = mien("enroll", people, *options)
+        assert table.exit_code == 1
+        assert "3 refused" in table.stdout
+        assert "run it again with --again" in table.stdout
+    once, twice = (mien("enroll", people, "--again", "--json") for _ in range(2))
+    assert (once.exit_code, twice.exit_code) == (0, 0)
+    assert sorted(before for before, _ in enrolled_of(once).values()) == [False] * 3 + [True]
+    assert set(enrolled_of(twice).values()) == {(True, False)}
+    assert (faces_of(settings, "ada"), faces_of(settings, "ben")) == (2, 2)
+    mien("erase", "ben")  # and once more
+    assert mien("enroll", people, "--again").exit_code == 0
+    assert faces_of(settings, "ben") == 2
+
+
+def test_the_folder_s_name_renames_nobody(mien: Mien, people: Path, settings: Settings) -> None:
+    mien("enroll", people)
+    store = open_gallery(settings.data)
+    store.update_person("default", "ada", name="Ada Lovelace")
+    store.close()
+    written(people / "ada" / "2.png", drawn_photo(0, take=2))
+    assert mien("enroll", people).exit_code == 0
+    store = open_gallery(settings.data)
+    names = [store.get_person("default", person).name for person in ("ada", "ben")]
+    store.close()
+    assert names == ["Ada Lovelace", "ben"]
+    assert faces_of(settings, "ada") == 3
+
+
+@pytest.mark.usefixtures("wide")
+def test_a_photograph_in_the_wrong_folder_is_warned_of(mien: Mien, people: Path) -> None:
+    mien("enroll", people)
+    written(people / "ada" / "wrong.png", drawn_photo(1, take=9))
+    done = mien("enroll", people)
+    assert done.exit_code == 0
+    assert "image 0 is like person 'ben'" in done.stdout
+    assert "image 0 is hardly like this person's other faces" in done.stdout
+    assert "warning" not in mien("enroll", people).stdout  # it was told when it was enrolled
+
+
+def test_a_network_that_was_trained_again_enrols_and_finds_nobody_in_the_old_ones_gallery(
+    mien: Mien, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: Path
+) -> None:
+    """The same name, another training: what was enrolled is not there for the new one."""
+    first, second = (write_round(tmp_path / f"{n}", models, seed=n) for n in (7, 8))
+    monkeypatch.setenv("MIEN_MODELS", str(first))
+    assert mien("enroll", people).exit_code == 0
+    assert "4 there before" in mien("enroll", people).stdout
+    monkeypatch.setenv("MIEN_MODELS", str(second))
+    for words in (("enroll", people), ("identify", people / "ada" / "0.png")):
+        done = mien(*words)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "Another embedding space: the gallery 'default' holds" in done.stderr
 
 
 def test_what_is_refused_is_named_with_its_reason_and_the_rest_goes_on(

@@ -5,6 +5,7 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from service.recognition import Asked, Enrolled, EnrolOrder
 from service.settings import Settings
 from tests.conftest import open_drawn
 from tests.drawn import drawn_photo, png
+from tests.standin import calibration
 
 PEOPLE = 8
 AT = Asked("threshold", 0.5)
@@ -61,6 +63,11 @@ def enroll(engine: Engine, images: list[bytes | ImageError], **order: Any) -> tu
     whole = dataclasses.replace(ORDER, **order)
     _, replayed = asyncio.run(recognition.enroll(engine, images, Stages(), whole, answer))
     return (seen or [Enrolled([], [])])[0], replayed
+
+
+def warned(engine: Engine, images: list[bytes | ImageError], **order: Any) -> list[tuple[str, Any]]:
+    """The warnings of an enrollment: each one's type and image."""
+    return [(one.type, one.image) for one in enroll(engine, images, **order)[0].warnings]
 
 
 def identify(engine: Engine, images: list[Any], **asked: Any) -> recognition.Identified:
@@ -236,3 +243,85 @@ def test_the_stages_of_a_call_are_measured(engine: Engine) -> None:
     times = stages.timings_ms()
     assert list(times) == ["decode", "detect", "align", "embed", "search", "decide", "total"]
     assert all(value >= 0 for value in times.values())
+
+
+@pytest.fixture
+def own_engine(models: Any, tmp_path: Path) -> Iterator[Engine]:
+    """An engine with an empty gallery of its own."""
+    opened = open_drawn(Settings(models=models, recognition="stand-in", data=tmp_path / "data"))
+    yield opened.engine
+    opened.close()
+
+
+def test_an_enrolment_like_any_other_has_no_warning(own_engine: Engine) -> None:
+    assert warned(own_engine, [drawn_photo(1)], person_id="ada") == []
+    assert warned(own_engine, [drawn_photo(1, take=1)], person_id="ada") == []
+    assert warned(own_engine, [drawn_photo(2)], person_id="bob") == []
+    pair = [drawn_photo(3, take=take) for take in (1, 2)]
+    assert warned(own_engine, pair, person_id="cleo") == []
+
+
+def test_a_photograph_enrolled_again_is_warned_of(own_engine: Engine) -> None:
+    photo = drawn_photo(1)
+    assert warned(own_engine, [photo, photo], person_id="ada") == [("photograph-again", 1)]
+    first = own_engine.galleries.list_faces("default", "ada").items[0]
+    taken, _ = enroll(own_engine, [photo], person_id="ada")
+    [again] = taken.warnings
+    assert (again.type, again.face_id, again.image) == ("photograph-again", first.id, 0)
+    assert again.similarity == pytest.approx(1, abs=1e-5)
+
+
+def test_a_face_like_another_persons_is_warned_of_with_whose_it_is(own_engine: Engine) -> None:
+    enroll(own_engine, [drawn_photo(1)], person_id="ada", name="Ada")
+    face = own_engine.galleries.list_faces("default", "ada").items[0]
+    order = {"person_id": "bob", "images": [drawn_photo(1, take=1)]}
+    [like] = enroll(own_engine, **order)[0].warnings
+    assert (like.type, like.person_id, like.face_id) == ("like-another-person", "ada", face.id)
+    threshold = recognition.threshold_in(own_engine, "default", Asked("target_fpir", 0.01))
+    assert like.limit is not None
+    assert like.similarity is not None
+    assert like.similarity >= like.limit
+    assert like.limit < threshold.similarity  # of the one face that there was, not of two
+    assert warned(own_engine, [drawn_photo(1, take=2)], person_id="dan", may_identify=False) == []
+
+
+def test_a_face_unlike_the_persons_own_is_warned_of(own_engine: Engine) -> None:
+    enroll(own_engine, [drawn_photo(1)], person_id="ada")
+    [unlike] = enroll(own_engine, [drawn_photo(2)], person_id="ada")[0].warnings
+    assert (unlike.type, unlike.image) == ("unlike-own-faces", 0)
+    assert unlike.limit == pytest.approx(0.2)  # where the stand-in's FMR is one in ten
+    assert unlike.similarity is not None
+    assert unlike.similarity < unlike.limit
+    together = [drawn_photo(3), b"no image", drawn_photo(4)]
+    assert warned(own_engine, together, person_id="bob") == [
+        ("unlike-own-faces", 0),
+        ("unlike-own-faces", 2),
+    ]
+
+
+def test_who_is_made_for_want_of_an_id_is_warned_of(own_engine: Engine) -> None:
+    assert warned(own_engine, [drawn_photo(1)]) == [("new-person", None)]
+    made = own_engine.galleries.list_persons("default").items[0].id
+    again = enroll(own_engine, [drawn_photo(1, take=1)])[0].warnings
+    assert [one.type for one in again] == ["new-person", "like-another-person"]
+    assert again[1].person_id == made != again[0].person_id
+
+
+def test_the_galleries_own_calibration_judges_and_one_that_is_lost_stops_nobody(
+    own_engine: Engine,
+) -> None:
+    facts = {"model": "stand-in", "space": own_engine.space, **calibration()}
+    curve = {**facts["curve"], "fmr": [1.0] * 20 + [1e-9], "fmr_low": [1.0] * 20 + [1e-9]}
+    own_engine.calibrations.keep("severe", {**facts, "curve": curve, "smallest_fmr": 1e-9})
+    own_engine.galleries.create_gallery("staff", calibration="severe")
+    enroll(own_engine, [drawn_photo(1)], person_id="ada", gallery="staff")
+    taken, _ = enroll(own_engine, [drawn_photo(2)], person_id="ada", gallery="staff")
+    [unlike] = taken.warnings
+    assert unlike.limit is not None
+    assert unlike.limit > 0.9
+    own_engine.galleries.update_gallery("staff", calibration="lost")
+    taken, _ = enroll(own_engine, [drawn_photo(1, take=1)], person_id="ada", gallery="staff")
+    [blind] = taken.warnings
+    assert blind.type == "not-compared"
+    assert "'lost'" in blind.detail
+    assert len(taken.taken) == 1
