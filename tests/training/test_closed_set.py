@@ -138,3 +138,9 @@ def test_without_people_the_command_ends_with_2_found_and_expected(monkeypatch, 
     with pytest.raises(SystemExit):
         command(monkeypatch, tmp_path, hsanet_x().name, "--train", tmp_path / "nobody")
     assert f"found nothing at {tmp_path / 'nobody'}" in capsys.readouterr().err
+
+
+def test_a_closed_set_of_one_person_is_refused():
+    alone = drawn_crops(people=1, each=4)
+    with pytest.raises(ValueError, match=r"1 \(p0\): classification needs at least two people"):
+        begin(SMALL, alone, alone, CPU)

@@ -327,3 +327,13 @@ def test_fewer_classes_than_ranks_are_refused(monkeypatch):
     monkeypatch.setattr("training.sharded._place", lambda: (0, 3))
     with pytest.raises(ValueError, match="2 classes cannot be cut over 3 ranks"):
         Classifier(2, WIDTH)
+
+
+def test_shards_whose_t_was_rounded_on_other_processors_are_joined_and_another_t_is_refused():
+    whole = {"weight": torch.zeros(11, 2), "t": torch.tensor(0.3)}
+    parts = [cut_shard(whole, rank, 2) for rank in range(2)]
+    parts[1]["t"] = torch.nextafter(parts[1]["t"], torch.tensor(1.0))
+    assert join_shards(parts)["t"] == pytest.approx(0.3)
+    parts[1]["t"] = torch.tensor(0.31)
+    with pytest.raises(ValueError, match="t differs"):
+        join_shards(parts)
