@@ -50,6 +50,7 @@ MienError
 ├── ServiceError                  not the caller's fault
 │   ├── QueueFull                 queue-full
 │   ├── NotReady                  not-ready
+│   ├── OutOfMemory               out-of-memory: the machine's, not the image's fault
 │   ├── StorageFull               storage-full: nothing of the call was kept
 │   ├── StorageUnavailable        storage-unavailable: locked, read-only or damaged
 │   ├── ErasureIncomplete         erasure-incomplete: deleted, but bytes are still on the disk
@@ -67,7 +68,9 @@ MienError
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 @dataclass(eq=False)
@@ -84,6 +87,16 @@ class MienError(Exception):
         """The error's own fields by name (value, limit, ...); `image` only where there is one."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v for k, v in named.items() if (k, v) != ("image", None)}
+
+
+def without_frames(error: E) -> E:
+    """The error, fit to be kept as a value.
+
+    A traceback holds every frame that the error came through, with all that these worked on: the
+    decoder and the pixels of a broken photograph, for as long as somebody has the error.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def _in_words(value: Any) -> Any:
@@ -479,6 +492,15 @@ class NotReady(ServiceError):
     slug = "not-ready"
     text = "the service is not ready: {reasons}"
     reasons: list[str]
+
+
+@dataclass(eq=False)
+class OutOfMemory(ServiceError):
+    slug = "out-of-memory"
+    text = (
+        "the service ran out of memory over this call; nothing is known to be wrong with it: "
+        "try again, with fewer or smaller images if it stays"
+    )
 
 
 @dataclass(eq=False)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from service.calibration.kept import Calibrations
 from service.decision import Calibration
-from service.errors import FaceError, ImageError
+from service.errors import FaceError, ImageError, without_frames
 from service.gallery.contract import Galleries
 from service.imagefile import read_photograph
+from service.memory import out_of_memory_told
 from service.observe.stages import Stages
 from service.vision.align import IDENTITY_CANVAS, Canvas, align_crops
 from service.vision.faces import Face, Photograph
@@ -125,11 +126,12 @@ def _look_at(
                 data, max_bytes=engine.max_image_bytes, max_pixels=engine.max_pixels
             )
     except ImageError as error:
-        return Look(error=error)
-    with stages.measure("detect"):
-        faces = engine.detect(photograph, min_face_px)[:limit]
-    with stages.measure("align"):
-        seen = [_seen(photograph, face, crops) for face in faces]
+        return Look(error=without_frames(error))
+    with out_of_memory_told():
+        with stages.measure("detect"):
+            faces = engine.detect(photograph, min_face_px)[:limit]
+        with stages.measure("align"):
+            seen = [_seen(photograph, face, crops) for face in faces]
     return Look(photograph.width, photograph.height, seen)
 
 
@@ -172,5 +174,5 @@ async def side_by_side(
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
-            task.cancel()
+        while tasks:  # and an error's traceback, which holds this frame, holds none of them
+            tasks.pop().cancel()

@@ -45,6 +45,7 @@ from service.errors import (
     NoFace,
     SeveralFaces,
     SpaceMismatch,
+    without_frames,
 )
 from service.gallery.contract import (
     Candidate,
@@ -422,7 +423,7 @@ def _sorted_out(looks: Sequence[Look], order: EnrolOrder) -> Enrolled:
             seen = _picked(of_image, order.pick)
             require_quality(seen.quality, order.quality)
         except (ImageError, FaceError) as error:
-            enrolled.refused.append((index, error))
+            enrolled.refused.append((index, without_frames(error)))
         else:
             enrolled.taken.append((index, seen))
     return enrolled

@@ -125,6 +125,8 @@ async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
     finally:
         working.cancel()
         leaving.cancel()
+        # Its error's traceback holds this frame, and all that the call had: a circle otherwise.
+        del working, leaving
 
 
 async def json_response(body: Any, status: int = 200) -> Response:

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import SettingsError
+from service.memory import out_of_memory_told
 
 Array = NDArray[Any]
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
@@ -41,7 +42,8 @@ class Session:
 
     def run(self, batch: Array) -> list[Array]:
         """The outputs, in the graph's order. batch: of the input's dtype and shape."""
-        outputs: list[Array] = self._session.run(None, {self._input: batch})
+        with out_of_memory_told():
+            outputs: list[Array] = self._session.run(None, {self._input: batch})
         return outputs
 
 
