@@ -49,11 +49,18 @@ from service.api.pages import OwnPages
 from service.calibration.kept import Calibrations
 from service.decision import Calibration
 from service.drain import IN_FLIGHT_S, drain_on_sigterm
-from service.errors import ArtefactError, KeyRequired, MienError, SettingsError, StorageUnavailable
-from service.gallery import open_gallery
+from service.errors import (
+    ArtefactError,
+    GalleryMissing,
+    KeyRequired,
+    MienError,
+    SettingsError,
+    StorageUnavailable,
+)
+from service.gallery import FILE_NAME, has_gallery, open_gallery
 from service.gallery.contract import Galleries
 from service.guard.audit import FILE as AUDIT
-from service.guard.audit import Audit
+from service.guard.audit import Audit, tells_of_galleries
 from service.guard.gate import Gate, open_gate
 from service.guard.keys import read_secret
 from service.guard.receipts import Receipts
@@ -80,6 +87,7 @@ from service.settings import (
 from service.vision.align import EXPRESSION_CANVAS, IDENTITY_CANVAS, WIDE_CANVAS, Canvas
 from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Photograph
+from service.writers import Writers
 
 _RETRY_S: Final = 2.0
 _STORE_PATIENCE_S: Final = 60.0
@@ -175,8 +183,11 @@ def app_from_environment() -> FastAPI:
     return create_app(settings, served=True)
 
 
-def serve(settings: Settings) -> None:
-    """Serves until it is told to stop. Raises what is wrong with models, store or device first."""
+def serve(settings: Settings, *, new_gallery: bool = False) -> None:
+    """Serves until it is told to stop. Raises what is wrong with models, store or device first.
+
+    new_gallery: begin an empty gallery even where the one that was there is lost.
+    """
     logs.configure(settings.log)
     for name in unknown_variables():
         log.warning("no setting of Mien", variable=name)
@@ -184,7 +195,7 @@ def serve(settings: Settings) -> None:
     _open_gate(settings)
     _require_port(settings)
     _load_models(settings)
-    open_store(settings).close()
+    open_store(settings, new=new_gallery).close()
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -257,6 +268,7 @@ def open_everything(settings: Settings) -> Opened:
         if task != "detection"
     }
     photographs = ThreadPoolExecutor(settings.photographs_at_once, "photograph")
+    writers = Writers(settings.max_writes)
     store = _store_in_time(settings)
     engine = Engine(
         detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
@@ -270,6 +282,7 @@ def open_everything(settings: Settings) -> Opened:
         calibration=_calibration(recogniser),
         calibrations=Calibrations(settings.calibrations),
         photographs=photographs,
+        writers=writers,
         model=recogniser.name,
         space=recogniser.space,
         max_image_bytes=settings.max_image_bytes,
@@ -278,6 +291,7 @@ def open_everything(settings: Settings) -> Opened:
 
     def close() -> None:
         photographs.shutdown(cancel_futures=True)
+        writers.close()
         for batcher in batchers.values():
             batcher.close()
         store.close()
@@ -299,13 +313,18 @@ def _store_in_time(settings: Settings) -> Galleries:
             time.sleep(_RETRY_S)
 
 
-def open_store(settings: Settings) -> Galleries:
-    """The galleries. Raises Storage*, TemplateKeysRefused."""
+def open_store(settings: Settings, *, new: bool = False) -> Galleries:
+    """The galleries. new: begin empty ones even where others were lost. Raises GalleryMissing,
+    Storage*, TemplateKeysRefused."""
     keys = settings.template_keys
+    audit = settings.data / AUDIT
+    if not new and not has_gallery(settings.data) and tells_of_galleries(audit):
+        raise GalleryMissing(str(settings.data / FILE_NAME), audit.name)
     return open_gallery(
         settings.data,
         search_threads=settings.threads,
         masters=None if keys is None else TemplateKeyFile(keys),
+        new=new,
     )
 
 
@@ -425,17 +444,22 @@ async def _lifespan(
     service.intact = Intact(opened.artefacts).check
     drain_on_sigterm(partial(_begin_to_drain, service))
     warming = asyncio.create_task(_warm(service, opened))
-    sweeping = asyncio.create_task(keep_swept(opened.engine.galleries, service.receipts))
-    for task in (warming, sweeping):
+    others = [
+        asyncio.create_task(keep_swept(opened.engine.galleries, service.receipts)),
+        asyncio.create_task(service.readiness.keep()),
+    ]
+    tasks = [warming, *others]
+    for task in tasks:
         task.add_done_callback(_tell_end)
     try:
         if settings.workers > 1:  # a ready worker beside a cold one would make /readyz untrue
             await warming
         yield
     finally:
-        warming.cancel()
-        sweeping.cancel()
-        await asyncio.wait([warming, sweeping])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await asyncio.to_thread(service.readiness.close)
         await asyncio.to_thread(opened.close)
         await asyncio.to_thread(service.gate.close)
         await asyncio.to_thread(unwatch)

@@ -62,6 +62,7 @@ MienError
 ├── BackupRefused                 a backup that cannot be made or brought back; a command's alone
 ├── ImportRefused                 what cannot be imported as a whole; a command's alone
 ├── TemplateKeysRefused           a template key is missing or another; stops the start
+├── GalleryMissing                a gallery that was there is gone or empty; stops the start
 ├── ArtefactError                 a model file that is not what its manifest says; stops the start
 └── SettingsError                 a setting that cannot be used; stops the start
 """
@@ -595,6 +596,17 @@ class TemplateKeysRefused(MienError):
     slug = "template-keys-refused"
     text = "the templates cannot be opened: {reason}"
     reason: str
+
+
+@dataclass(eq=False)
+class GalleryMissing(MienError):
+    slug = "gallery-missing"
+    text = (
+        "{path} is missing or empty, and {beside} beside it shows that there was one: bring it "
+        "back (docs/backup.md), or begin an empty one with `mien serve --new-gallery`"
+    )
+    path: str
+    beside: str
 
 
 @dataclass(eq=False)

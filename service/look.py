@@ -24,6 +24,7 @@ from service.observe.stages import Stages
 from service.vision.align import IDENTITY_CANVAS, Canvas, align_crops
 from service.vision.faces import Face, Photograph
 from service.vision.quality import Quality, assess_face
+from service.writers import Writers
 
 MIN_FACE_PX: Final = 20
 Image = bytes | ImageError
@@ -55,6 +56,7 @@ class Engine:
     (N, 112, 112, 3), N > 0 -> float32 (N, 512), unit length, to come. classifiers: by what they
     tell, expression and attributes, without those that are off. calibration: the model's own,
     calibrations: the user's. photographs: as many threads as photographs may be in memory at once.
+    writers: the threads that change the galleries.
     """
 
     detect: Callable[[Photograph, int], list[Face]]
@@ -64,6 +66,7 @@ class Engine:
     calibration: Calibration
     calibrations: Calibrations
     photographs: Executor
+    writers: Writers
     model: str
     space: str
     max_image_bytes: int

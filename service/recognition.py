@@ -275,7 +275,7 @@ async def enroll(
                 idempotency=order.idempotency,
             )
 
-    kept = await asyncio.to_thread(store)
+    kept = await engine.writers.run(store)
     return (made[-1], False) if made else (kept, True)
 
 

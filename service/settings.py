@@ -52,6 +52,7 @@ class Settings(BaseSettings):
 
     photographs: int = Field(0, ge=0, le=256)
     queue: int = Field(64, ge=1, le=100_000)
+    max_writes: int = Field(32, ge=1, le=1000)
     max_images: int = Field(32, ge=1, le=1000)
     max_image_bytes: int = Field(20 * MIB, ge=1)
     max_body_bytes: int = Field(64 * MIB, ge=1)

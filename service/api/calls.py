@@ -26,6 +26,7 @@ from service.look import Engine
 from service.observe.exposition import Exposition
 from service.observe.record import Record
 from service.observe.stages import Stages
+from service.readiness import Readiness
 
 Result = TypeVar("Result")
 Work = Callable[[Engine, Call[F], Stages], Coroutine[Any, Any, Mapping[str, Any]]]
@@ -55,6 +56,7 @@ class Service:
     """What the application holds. reasons: why calls cannot be answered yet; engine: then None.
 
     intact: says which files of models are not what was loaded. draining: no call is let in.
+    readiness: what else keeps it from answering as it should, once it is warm.
     """
 
     limits: Limits
@@ -67,6 +69,14 @@ class Service:
     intact: Callable[[], list[str]] = list
     draining: bool = False
     reasons: list[str] = field(default_factory=lambda: ["the models are not warm yet"])
+
+    def __post_init__(self) -> None:
+        self.readiness = Readiness(self._look)
+
+    def _look(self) -> list[str]:
+        """Why some calls cannot be answered as they should be, a sentence each. Blocks."""
+        store = [] if self.engine is None else self.engine.galleries.check()
+        return list(dict.fromkeys([*store, *self.intact(), *self.gate.check()]))
 
 
 def service_of(request: Request) -> Service:

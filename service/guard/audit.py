@@ -38,6 +38,7 @@ CONTINUED: Final = "audit.continued"
 _PATIENCE_S: Final = 10.0
 _RETRY_S: Final = 0.002
 _ITSELF: Final = "mien"
+_WITHOUT_GALLERIES: Final = ("access", "audit", "key")  # how the actions begin
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,19 @@ def read_entries(path: Path) -> Iterator[Entry]:
                 yield entry_of(line)
             except ValueError as error:
                 raise ValueError(f"{file.name}, line {number}: {error}") from error
+
+
+def tells_of_galleries(path: Path) -> bool:
+    """Whether an entry is of something that only a service with galleries does: keys are made
+    before there are any. Raises AuditUnavailable."""
+    try:
+        return any(
+            entry is not None and entry.action.partition(".")[0] not in _WITHOUT_GALLERIES
+            for file in files_of(path)
+            for entry in map(_entry_if_any, lines_of(file))
+        )
+    except OSError as error:
+        raise AuditUnavailable(error.strerror or str(error)) from error
 
 
 def verify(path: Path, head: str | None = None) -> Verdict:
@@ -365,11 +379,14 @@ def _mend(file: int, path: Path) -> tuple[Entry | None, int]:
 
 
 def _holds(line: bytes) -> bool:
+    return _entry_if_any(line) is not None
+
+
+def _entry_if_any(line: bytes) -> Entry | None:
     try:
-        entry_of(line)
+        return entry_of(line)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _write(file: int, line: bytes) -> Entry:

@@ -1,5 +1,6 @@
 """What broken images and want of memory leave behind, in a service in a process of its own."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,25 @@ errors = {image["error"]["type"] for image in answers[0].json()["images"]}
 print(json.dumps([statuses, sorted(errors), before, after]))
 """
 
+STARVED: Final = """
+photo = flat("PNG", 3000, 2000)
+answers = []
+with ready_client(create_app(settings, open_engine=open_drawn)) as client:
+    def call():
+        answer = send(client, "/detect?min_face=400", [photo])
+        waits = "retry-after" in answer.headers
+        answers.append([answer.status_code, answer.json().get("type"), waits])
+    call()
+    page = resource.getpagesize()
+    held = int(open("/proc/self/statm").read().split()[0]) * page
+    for more_mib in (2, 12, 24, 36, 48):
+        resource.setrlimit(resource.RLIMIT_AS, (held + (more_mib << 20), resource.RLIM_INFINITY))
+        call()
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+    call()
+print(json.dumps(answers))
+"""
+
 
 def said(script: str, *words: object) -> str:
     """What a service that runs this script prints last."""
@@ -70,9 +90,17 @@ def test_broken_images_are_gone_with_their_answer(
     models: Path, tmp_path: Path, kind: str, cut: float
 ) -> None:
     """Twelve pictures of 12 Mpx are 36 MiB each as long as anything holds their decoders."""
-    import json
-
     statuses, errors, before, after = json.loads(said(LEFT, models, tmp_path, kind, cut))
     assert statuses == [200, 422, 422]
     assert errors == ["/problems/image-truncated"]
     assert after < before * 1.1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the size of the process")
+def test_a_call_without_memory_is_refused_with_503_and_the_next_is_answered(
+    models: Path, tmp_path: Path
+) -> None:
+    first, *starved, last = json.loads(said(STARVED, models, tmp_path))
+    assert first == last == [200, None, False]
+    assert [503, "/problems/out-of-memory", True] in starved
+    assert all(a in (first, [503, "/problems/out-of-memory", True]) for a in starved), starved

@@ -29,7 +29,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "observe": ("errors",),
     "guard": ("errors",),
     "retention": ("errors", "observe", "guard", "gallery.contract"),
-    "look": ("errors", "memory", "observe", "calibration.kept", *STEPS),
+    "writers": ("errors",),
+    "readiness": ("errors", "observe"),
+    "look": ("errors", "memory", "writers", "observe", "calibration.kept", *STEPS),
     "enrollment_warnings": (
         "decision",
         "calibration.doubts",
@@ -44,6 +46,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "observe",
         "drain",
         "memory",
+        "readiness",
         "guard",
         "look",
         "recognition",
