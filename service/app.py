@@ -141,6 +141,7 @@ def create_app(
         lifespan=partial(_lifespan, settings, open_engine or open_everything, watch.close),
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # its own route has headers of ours
         redirect_slashes=False,
     )
     app.state.service = Service(

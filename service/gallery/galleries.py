@@ -13,7 +13,7 @@ from service.errors import GalleryUnknown, SpaceMismatch
 from service.gallery import boundary
 from service.gallery.contract import KEEP, GalleryRecord, Keep
 from service.gallery.live import Standing
-from service.gallery.sqlite import Transaction
+from service.gallery.sqlite import Transaction, damage_told
 
 _GALLERY: Final = (
     "name, space, calibration, metadata, persons, faces, revision, created, retention_days,"
@@ -99,15 +99,16 @@ def require_space(gallery: Standing, space: str) -> None:
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
     *_, created, retention_days, requires_consent = row
     name, space, calibration, metadata, persons, faces, revision = row[:7]
-    return GalleryRecord(
-        name,
-        space,
-        calibration,
-        json.loads(metadata),
-        persons,
-        faces,
-        revision,
-        datetime.fromtimestamp(created, UTC),
-        retention_days,
-        bool(requires_consent),
-    )
+    with damage_told(f"the gallery {name!r}"):
+        return GalleryRecord(
+            name,
+            space,
+            calibration,
+            json.loads(metadata),
+            persons,
+            faces,
+            revision,
+            datetime.fromtimestamp(created, UTC),
+            retention_days,
+            bool(requires_consent),
+        )

@@ -1,4 +1,4 @@
-"""The store locked by another program: who reads is answered, and writers wait, so many and no more."""
+"""The store locked by another program: readers are answered, so many writers wait."""
 
 import asyncio
 import sqlite3
