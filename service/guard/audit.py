@@ -162,7 +162,7 @@ class Audit:
         return None
 
     def _see(self, file: int, whole_size: int | None = None) -> None:
-        """Notes the file, unless one that was seen before is neither it nor put aside, or longer."""
+        """Notes the file, unless the one seen before was longer, or is neither it nor put aside."""
         here = _Place.of(os.fstat(file))
         if whole_size is not None:
             here = replace(here, size=whole_size)
