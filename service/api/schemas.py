@@ -185,13 +185,18 @@ FaceKind = TypeVar("FaceKind")
 
 @_exact
 class Image(TypedDict, Generic[FaceKind]):
-    """What became of an image: faces, largest first, or its error."""
+    """What became of an image: faces, largest first, or its error.
+
+    truncated: there are more faces than MIEN_MAX_FACES, of which these are the largest; absent
+    where these are all.
+    """
 
     index: int
     width: int | None
     height: int | None
     error: Problem | None
     faces: list[FaceKind]
+    truncated: NotRequired[bool]
 
 
 @_exact
