@@ -148,6 +148,7 @@ class FairPool(Executor):
         self._line: FairLine[_Job] = FairLine()
         self._changed = threading.Condition()
         self._closed = False
+        self._max_workers = threads + 1  # as concurrent.futures' own pools name it
         self._threads = [
             threading.Thread(target=self._serve, args=(fits,), name=f"{name}-{number}", daemon=True)
             for number, fits in enumerate([*[_any] * threads, _light_and_alone])
@@ -200,9 +201,11 @@ class FairPool(Executor):
         with self._changed:
             while True:
                 job = self._line.pop(fits)
-                if job is not None and job.turn.begin():
-                    return job
-                if job is None:
+                if job is not None:
+                    if job.turn.begin():
+                        return job
+                    job.future.cancel()
+                else:
                     if self._closed and (fits is not _any or not len(self._line)):
                         return None
                     self._changed.wait()

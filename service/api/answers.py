@@ -111,6 +111,11 @@ def identity_of(identity: Identity) -> dict[str, Any]:
     }
 
 
+def candidates_of(top_k: int | None, asked: int) -> dict[str, int]:
+    """The field that says that each face has fewer candidates than were asked for; else none."""
+    return {} if top_k is None or top_k >= asked else {"candidates_per_face": top_k}
+
+
 def embedding_of(embedding: NDArray[np.float32]) -> list[float]:
     """An embedding; float32 has no more than the nine digits that are written."""
     return [round(value, 9) for value in embedding.tolist()]
