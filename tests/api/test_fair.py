@@ -207,7 +207,7 @@ def test_a_call_whose_time_is_over_is_refused_and_no_further_stage_begins(
         service = app_of(client).state.service
         service.engine = dataclasses.replace(service.engine, embed=pytest.fail)
         while not blocked.entered.acquire(blocking=False):  # its time was over before, if busy
-            refused = send(client, "/identify", "multipart", [PHOTO] * 3)
+            refused = send(client, "/identify", "multipart", [PHOTO] * 5)
         assert (refused.status_code, slug(refused)) == (503, "call-timed-out")
         assert problem(refused)["limit"] == 0.2
         assert refused.headers["retry-after"] == "1"
@@ -215,7 +215,7 @@ def test_a_call_whose_time_is_over_is_refused_and_no_further_stage_begins(
         blocked.may_go.set()
         while service.line.inside or service.limits.buffered.held:
             pass
-        assert len(blocked.widths) == 1
+        assert len(blocked.widths) <= 2  # those that were in threads, and none of the others
 
 
 def test_what_is_being_stored_when_its_time_is_over_is_waited_for() -> None:
