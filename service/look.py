@@ -19,6 +19,7 @@ from service.decision import Calibration
 from service.errors import FaceError, ImageError, without_frames
 from service.gallery.contract import Galleries
 from service.imagefile import read_photograph
+from service.imagefile.size import declared_pixels
 from service.memory import out_of_memory_told
 from service.observe.stages import Stages
 from service.vision.align import IDENTITY_CANVAS, Canvas, align_crops
@@ -27,6 +28,7 @@ from service.vision.quality import Quality, assess_face
 from service.writers import Writers
 
 MIN_FACE_PX: Final = 20
+LIGHT_PIXELS: Final = 2_100_000  # a frame of HD video
 Image = bytes | ImageError
 _Result = TypeVar("_Result")
 
@@ -57,6 +59,7 @@ class Engine:
     tell, expression and attributes, without those that are off. calibration: the model's own,
     calibrations: the user's. photographs: as many threads as photographs may be in memory at once.
     writers: the threads that change the galleries.
+    max_faces: of an image, the largest; others are found, and no more is done with them.
     """
 
     detect: Callable[[Photograph, int], list[Face]]
@@ -71,6 +74,7 @@ class Engine:
     space: str
     max_image_bytes: int
     max_pixels: int
+    max_faces: int = 256
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,16 @@ class SeenFace:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen in one image: its faces, largest first, or the error that kept them."""
+    """What was seen in one image: its faces, largest first, or the error that kept them.
+
+    truncated: there are more faces, beyond the engine's max_faces.
+    """
 
     width: int | None = None
     height: int | None = None
     faces: list[SeenFace] = field(default_factory=list)
     error: ImageError | FaceError | None = None
+    truncated: bool = False
 
 
 async def look(
@@ -104,7 +112,8 @@ async def look(
     min_face_px: int = MIN_FACE_PX,
     limit: int | None = None,
 ) -> Look:
-    """The faces of an image with these crops of each, the largest `limit` of them."""
+    """The faces of an image with these crops of each, the largest `limit` of them, and never more
+    than the engine's max_faces."""
     if isinstance(image, ImageError):
         seen = Look(error=image)
     else:
@@ -132,10 +141,18 @@ def _look_at(
         return Look(error=without_frames(error))
     with out_of_memory_told():
         with stages.measure("detect"):
-            faces = engine.detect(photograph, min_face_px)[:limit]
+            found = engine.detect(photograph, min_face_px)[:limit]
+        faces = found[: engine.max_faces]
         with stages.measure("align"):
             seen = [_seen(photograph, face, crops) for face in faces]
-    return Look(photograph.width, photograph.height, seen)
+    return Look(photograph.width, photograph.height, seen, truncated=len(found) > len(faces))
+
+
+def is_light_image(engine: Engine, image: bytes, *_: object) -> bool:
+    """Whether an image is seen so quickly that it is not to wait for large ones: by what its file
+    declares."""
+    pixels = declared_pixels(image)
+    return pixels is not None and pixels <= LIGHT_PIXELS
 
 
 def _seen(photograph: Photograph, face: Face, crops: Mapping[str, Canvas]) -> SeenFace:
