@@ -47,6 +47,7 @@ from service.api.openapi import describe
 from service.api.pages import OwnPages
 from service.api.shares import Line, Shared
 from service.calibration.kept import Calibrations
+from service.cgroup import bounds
 from service.decision import Calibration
 from service.drain import IN_FLIGHT_S, drain_on_sigterm
 from service.errors import (
@@ -196,6 +197,10 @@ def serve(settings: Settings, *, new_gallery: bool = False) -> None:
     logs.configure(settings.log)
     for name in unknown_variables():
         log.warning("no setting of Mien", variable=name)
+    limit = bounds().memory_bytes
+    if limit is not None and settings.worst_case_bytes > limit:
+        worst = settings.worst_case_bytes
+        log.warning("memory limit below worst case", worst_case_bytes=worst, limit_bytes=limit)
     open_watch(settings.collector, version=version("mien")).close()
     _open_gate(settings)
     _require_port(settings)

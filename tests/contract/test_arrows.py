@@ -14,7 +14,8 @@ SERVICE = ROOT / "service"
 STEPS = ("vision", "imagefile", "inference", "gallery", "decision")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
-    "settings": ("errors",),
+    "settings": ("errors", "cgroup"),
+    "cgroup": (),
     "memory": ("errors",),
     "people_folder": (),
     "drain": (),
