@@ -20,9 +20,11 @@ _METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _CLIENT_KEY: Final = PREFIX + "KEY"
 _CLIENT_URL: Final = PREFIX + "URL"
 MIB: Final = 1024 * 1024
-# What a worker takes at most, see docs/operations.md: four networks and the process (305 MiB were
-# measured), crops in line for them (8192 of 37 KiB) and one light photograph more (2.1 megapixels).
-BASE_BYTES: Final = (320 + 294 + 31) * MIB
+# What a worker takes at most, see docs/operations.md: the process with four networks (305 MiB were
+# measured), one light photograph more (2.1 megapixels), and crops in line for each network but the
+# detector's (8192 of 37 KiB).
+_BASE_BYTES: Final = (320 + 31) * MIB
+_CROPS_BYTES: Final = 294 * MIB
 _PIXEL_BYTES: Final = 15  # of a photograph in work
 _JSON_BYTES: Final = 7  # for a byte of a JSON body that is being read, if it has an emoji in it
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?(:[0-9]{1,5})?")
@@ -175,7 +177,8 @@ class Settings(BaseSettings):
     @property
     def _fixed_bytes(self) -> int:
         """What a worker takes at most besides photographs and galleries."""
-        return BASE_BYTES + _JSON_BYTES * self.buffered_bytes
+        crops = _CROPS_BYTES * (len(self.networks) - 1)
+        return _BASE_BYTES + crops + _JSON_BYTES * self.buffered_bytes
 
     @property
     def worst_case_bytes(self) -> int:
