@@ -464,6 +464,14 @@ def _stored(path: Path) -> NDArray[np.float32]:
     return stored
 
 
+def validation_crops(sources: Sources) -> Crops:
+    """The people by whom networks are chosen. Raises DataAbsent if they are not there."""
+    path = sources.data / "identities" / "validation.csv"
+    if not path.exists():
+        raise DataAbsent(f"expected a validation set; found nothing at {path}")
+    return read_set(path, sources.cache)
+
+
 def _validation_set(recipe: Recipe, sources: Sources) -> Crops | PairSet | None:
     path = sources.validation
     if path is None and not recipe.data and not sources.train:
