@@ -47,7 +47,7 @@ NETWORKS: dict[str, Callable[[Recipe], nn.Module]] = {
 SIDE = 112  # of the crops, in px, that a network takes
 SIDES = {"mobile56": 56}  # where it is another
 FITTED_ON = 5000  # crops that the teachers' projection is fitted on
-STARTED_ON = 4  # crops of a person that its class begins at
+STARTED_ON = 2  # crops of a person that its class begins at
 FIT = 1 << 43  # a stream of random numbers under the run's seed
 
 
