@@ -8,9 +8,10 @@ pair matches above the similarity that is exceeded by FMR of the non-mated pairs
 where a column says "own", by FMR of the row's own non-mated pairs, of a cut crop and a whole one.
 Intervals of 95 %: bootstrap over people, thresholds taken anew in each round.
 
-The landmarks are those of the whole crop: what a detector makes of a cut face is not measured here.
+The landmarks are those of the whole crop: what a detector makes of a cut face is not measured here,
+but by `python -m training quality --validation`, which the bounds of quality's gates come from.
 Embeddings are kept under --runs, so that a broken run goes on where it stopped. Rewrites
-benchmarks/results/photograph_edge.md; a graph's quality bound is read off the last table.
+benchmarks/results/photograph_edge.md.
 """
 
 import argparse
