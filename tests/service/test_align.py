@@ -7,7 +7,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.vision.align import (
@@ -98,6 +98,7 @@ def test_what_lies_outside_the_photograph_is_black():
 
 
 @pytest.mark.parametrize("canvas", [IDENTITY_CANVAS, WIDE_CANVAS])
+@settings(deadline=None)
 @given(
     angle=st.floats(-np.pi, np.pi),
     scale=st.floats(0.3, 3),
