@@ -51,6 +51,7 @@ class Quality(TypedDict):
     rightward_crop_of_the_face_image: float
     margin_above_of_the_face_image: float
     margin_below_of_the_face_image: float
+    face_area_cut_off: Unit
     head_pose_yaw: float
     head_pose_pitch: float
     head_pose_roll: float
