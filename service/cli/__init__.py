@@ -62,6 +62,12 @@ Gallery = Annotated[str, typer.Option(help="The gallery that is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Photograph = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
 Threshold = Annotated[float | None, typer.Option(help="The least similarity of a match.")]
+Population = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose false match rate is meant: calibration, worst or one of the calibration's."
+    ),
+]
 
 
 @app.command()
@@ -122,6 +128,7 @@ def identify(
     target_fpir: Annotated[
         float | None, typer.Option(help="How often a stranger may match anyone.")
     ] = None,
+    population: Population = None,
     url: Url = None,
     data: Data = None,
     as_json: AsJson = False,
@@ -132,6 +139,7 @@ def identify(
         "top_k": top_k,
         "threshold": threshold,
         "target_fpir": target_fpir,
+        "population": population,
     }
     with plain_errors():
         place = _place(url, data)
@@ -155,6 +163,7 @@ def verify(
     calibration: Annotated[
         str | None, typer.Option(help="One of your own, see mien calibrate; else the model's.")
     ] = None,
+    population: Population = None,
     face: Annotated[str, typer.Option(help="largest; or only: refuse several faces.")] = "largest",
     url: Url = None,
     data: Data = None,
@@ -165,6 +174,7 @@ def verify(
         "threshold": threshold,
         "target_fmr": target_fmr,
         "calibration": calibration,
+        "population": population,
         "face": face,
     }
 

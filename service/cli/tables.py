@@ -12,6 +12,7 @@ from rich.text import Text
 
 from service.cli.calibrate import Report
 from service.cli.folder import Outcome
+from service.decision import OWN_PEOPLE
 
 _MOST_ROWS: Final = 20  # of what is only listed; --json has all
 _out: Final = Console(highlight=False)
@@ -135,11 +136,14 @@ def print_threshold(threshold: dict[str, Any]) -> None:
     """What decided."""
     low, high = threshold["interval"]
     whose = threshold["calibration"] and f", calibration {threshold['calibration']}"
+    of = f", population {threshold['population']}" if threshold["population"] != OWN_PEOPLE else ""
     _print(
         f"match from {threshold['similarity']:.3f} on, by {threshold['by']} "
         f"{threshold['target']} (95 %: {low} to {high}"
-        f"{', extrapolated' if threshold['extrapolated'] else ''}){whose or ''}"
+        f"{', extrapolated' if threshold['extrapolated'] else ''}){whose or ''}{of}"
     )
+    low, high = threshold["fnmr_interval"]
+    _print(f"FNMR there {threshold['fnmr']:.2g} (95 %: {low:.2g} to {high:.2g})")
 
 
 def print_table(
