@@ -14,7 +14,7 @@ used.
 Strangers without mates, one photograph each, are a population of a calibration: its FMR is measured
 in the same way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -71,11 +71,7 @@ def measure_calibration(
         "thresholds": [],
         **_false_matches(non_mated_RG, confused_G, columns),
     }
-    points = operating_points(Calibration.from_manifest(block))
-    block["thresholds"] = [
-        {k: v if isinstance(v, bool) else float(f"{v:.4g}") for k, v in asdict(point).items()}
-        for point in points
-    ]
+    block["thresholds"] = _thresholds(Calibration.from_manifest(block))
     return block
 
 
@@ -91,8 +87,7 @@ def measure_population(
     embeddings_ND: unit length, one photograph of each stranger. Bootstrap, rule of 30, tail and
     progress as in measure_calibration. Raises ValueError for fewer than 10 strangers."""
     strangers = len(embeddings_ND)
-    if strangers < MIN_PEOPLE:
-        raise ValueError(f"{strangers} strangers; a population needs {MIN_PEOPLE}")
+    require_strangers(strangers)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(strangers, np.full(strangers, 1 / strangers), rounds)
     weights_RN = np.concatenate([np.ones((1, strangers)), drawn])
@@ -103,6 +98,32 @@ def measure_population(
         "bootstrap_rounds": rounds,
         **_false_matches(counts_RG, counts_RG[0, ::-1].cumsum()[::-1], {}),
     }
+
+
+def with_populations(
+    block: dict[str, Any], populations: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The calibration's block with populations of measure_population, and thresholds for each."""
+    whole = {**block, "populations": populations}
+    calibration = Calibration.from_manifest(whole)
+    told = {
+        name: {**one, "thresholds": _thresholds(calibration.populations[name])}
+        for name, one in populations.items()
+    }
+    return {**whole, "populations": told}
+
+
+def require_strangers(strangers: int) -> None:
+    """Nothing, where there are enough strangers. Raises ValueError with how many there are."""
+    if strangers < MIN_PEOPLE:
+        raise ValueError(f"{strangers} strangers; a population needs {MIN_PEOPLE}")
+
+
+def _thresholds(calibration: Calibration) -> list[dict[str, Any]]:
+    return [
+        {k: v if isinstance(v, bool) else float(f"{v:.4g}") for k, v in asdict(point).items()}
+        for point in operating_points(calibration)
+    ]
 
 
 def _false_matches(

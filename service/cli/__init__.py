@@ -253,6 +253,12 @@ def calibrate(
         str | None,
         typer.Option(help="A network's folder in MIEN_MODELS; else MIEN_RECOGNITION."),
     ] = None,
+    strangers: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="A folder of strangers, one photograph of each."
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The data folder that keeps it; else MIEN_DATA.")
     ] = None,
@@ -264,11 +270,15 @@ def calibrate(
     folder, where a server finds them without a restart: bind a gallery to NAME. At least ten people
     are needed, and many more for low rates, see docs/calibration.md. Photographs that are left out,
     or look as if they lay in the wrong folder, are listed; nothing of them is written.
+
+    With --strangers the false match rate is measured a second time, among those strangers, in
+    whatever sub-folders they lie: their photographs are easier to come by than people's with
+    several. population=strangers or population=worst then decides by it.
     """
     given = {"recognition": model, "data": data}
     with plain_errors():
         settings = read_settings(workers=1, **{k: v for k, v in given.items() if v is not None})
-        report = calibrate_folder(settings, folder, name, err)
+        report = calibrate_folder(settings, folder, name, strangers, err)
     if as_json:
         print_json(vars(report))
     else:

@@ -101,10 +101,20 @@ def print_calibration(report: Report) -> None:
     )
     if report.unlike or report.alike:
         _print("These may lie in the wrong folder: look, put them right, and measure again.")
-    print_table(
-        ("target FMR", "threshold", "FMR there", "FNMR there", ""),
-        [_threshold_row(row) for row in made["thresholds"]],
+    _print_some(
+        ("of two strangers, and as like as one", "the other", "similarity"),
+        [[*e["files"], f"{e['similarity']:.3f}"] for e in report.alike_strangers],
     )
+    if report.alike_strangers:
+        _print("These strangers may be one person: look, take one of them away, and measure again.")
+    columns = ("target FMR", "threshold", "FMR there", "FNMR there", "")
+    print_table(columns, [_threshold_row(row) for row in made["thresholds"]])
+    for name, one in made.get("populations", {}).items():
+        _print(
+            f"for the population {name}, {one['crops']} photographs ({one['non_mated_pairs']} "
+            f"pairs; measured down to an FMR of {one['smallest_fmr']:g}); FNMR of the people above:"
+        )
+        print_table(columns, [_threshold_row(row) for row in one["thresholds"]])
     _print(
         f"in brackets: 95 %, by a bootstrap over people; extrapolated: fewer than 30 pairs of "
         f"people stand behind it, which is below an FMR of {made['smallest_fmr']:g}"
