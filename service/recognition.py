@@ -24,6 +24,7 @@ from service.decision import (
     Calibration,
     Threshold,
     decide,
+    seen_by,
     strictest,
     threshold_at,
     threshold_for_fmr,
@@ -43,6 +44,7 @@ from service.errors import (
     FaceError,
     ImageError,
     NoFace,
+    PopulationUnknown,
     SeveralFaces,
     SpaceMismatch,
 )
@@ -289,7 +291,9 @@ def _warnings(
     record = galleries.get_gallery(gallery)
     try:
         calibration = _calibration_in(engine, record)
-    except CalibrationLost as error:
+        population = record.population or engine.population
+        seen_by(calibration, population)
+    except (CalibrationLost, PopulationUnknown) as error:
         return [not_compared(str(error))]
     with stages.measure("search"):
         own: Sequence[NearestFace | None] = [None] * len(images)
@@ -306,7 +310,9 @@ def _warnings(
         Neighbours(mine, next((c for c in best if c.person_id != order.person_id), None))
         for mine, best in zip(own, best_two, strict=True)
     ]
-    return find_warnings(embeddings_ND, images, neighbours, calibration, faces=record.faces)
+    return find_warnings(
+        embeddings_ND, images, neighbours, calibration, population, faces=record.faces
+    )
 
 
 async def _look_and_embed(engine: Engine, image: Image, stages: Stages) -> Embedded:

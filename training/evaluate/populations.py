@@ -22,8 +22,8 @@ from service.decision import (
     OWN_PEOPLE,
     WORST,
     Calibration,
-    rate_at,
     strictest,
+    threshold_at,
     threshold_for_fmr,
 )
 from training.data.crops import Crops
@@ -126,10 +126,10 @@ def side_by_side(calibration: Calibration, target: float = TARGET) -> dict[str, 
     cut = threshold_for_fmr(calibration, target).similarity
     shown = {}
     for one in (calibration, *calibration.populations.values()):
-        own = threshold_for_fmr(one, target)
+        at, own = threshold_at(one, cut), threshold_for_fmr(one, target)
         shown[one.population] = {
             "faces": one.crops,
-            f"FMR at {cut:.3f}, the calibration's threshold": _told(*_rates(one, cut)),
+            f"FMR at {cut:.3f}, the calibration's threshold": _told(at.target, *at.interval),
             f"threshold for {target:g}": round(own.similarity, 3),
             "FNMR there": _told(own.fnmr, *own.fnmr_interval),
         }
@@ -226,14 +226,6 @@ def _named_groups(
             child_N = named_N == 1
     facts = {"fitted to": f"{len(known_NE):,} crops of UTKFace", "accuracy": accuracy}
     return groups, {"features": f"embeddings of {teacher.name}", **facts}
-
-
-def _rates(population: Calibration, similarity: float) -> tuple[float, float, float]:
-    fmr, low, high = (
-        rate_at(population, rate_G, similarity)
-        for rate_G in (population.fmr_G, population.fmr_low_G, population.fmr_high_G)
-    )
-    return fmr, low, high
 
 
 def _told(value: float, low: float, high: float) -> str:
