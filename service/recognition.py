@@ -31,6 +31,7 @@ from service.decision import (
     threshold_for_fpir,
 )
 from service.enrollment_warnings import (
+    LIKE_ANOTHER,
     EnrollWarning,
     Neighbours,
     find_warnings,
@@ -254,9 +255,13 @@ async def enroll(
 
     def answer_once(enrolment: Enrolment) -> bytes:
         unnamed = [] if order.person_id is not None else [new_person(enrolment.person.id)]
-        told = dataclasses.replace(enrolled, warnings=[*unnamed, *warnings])
-        made.append(answer(enrolment, told))
-        return made[-1]
+        told = [*unnamed, *warnings]
+        kept = [warning for warning in told if warning.type != LIKE_ANOTHER]
+        made.append(answer(enrolment, dataclasses.replace(enrolled, warnings=told)))
+        if len(kept) == len(told):
+            return made[-1]
+        # What is kept is erased with this person alone, so it must name nobody else.
+        return answer(enrolment, dataclasses.replace(enrolled, warnings=kept))
 
     def store() -> bytes:
         with stages.measure("store"):
@@ -276,7 +281,8 @@ async def enroll(
                 idempotency=order.idempotency,
             )
 
-    return await asyncio.to_thread(store), not made
+    kept = await asyncio.to_thread(store)
+    return (made[-1], False) if made else (kept, True)
 
 
 def _warnings(

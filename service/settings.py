@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.decision import OWN_PEOPLE
 from service.errors import SettingsError
 
 PREFIX: Final = "MIEN_"
@@ -44,7 +43,7 @@ class Settings(BaseSettings):
     recognition: str = Field("ecacface-mobile", pattern=r"^[\w.-]+$")
     expression: str = Field("patt-lite", pattern=r"^[\w.-]+$")
     attributes: str = Field("mzts", pattern=r"^[\w.-]+$")
-    population: str = Field(OWN_PEOPLE, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    population: str = Field("calibration", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=256)
     batch: int = Field(0, ge=0, le=1024)

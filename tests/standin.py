@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from service.inference.artefact import describe_graph, golden_crops
+from service.inference.artefact import describe_graph, golden_crops, space_id
 
 NAME, SPACE = "stand-in", "stand-in/1"
 LEAST_INTER_EYE_PX = 16  # of the classifiers' faces
@@ -145,8 +145,8 @@ def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) 
         "name": NAME,
         "task": "recognition",
         "space": SPACE,
-        "space_of": hashlib.sha256(graph).hexdigest(),
         "licence": "Apache-2.0",
+        "space_of": hashlib.sha256(graph).hexdigest(),
         "opset": 18,
         "calibration": calibration(),
         **describe_graph(graph, golden_crops().shape),
@@ -155,6 +155,17 @@ def write_recognition(folder: Path, graph: bytes | None = None, **changes: Any) 
     kept = {key: value for key, value in manifest.items() if value is not None}
     (folder / "manifest.json").write_text(json.dumps(kept), encoding="utf-8")
     (folder / "CARD.md").write_text(f"# {NAME}\n", encoding="utf-8")
+    return folder
+
+
+def write_round(folder: Path, models: Path, *, seed: int) -> Path:
+    """The folder, now one of models: those of another, and of recognition another training."""
+    folder.mkdir()
+    for name in ("mtcnn", "patt-lite", "mzts"):
+        (folder / name).symlink_to(models / name)
+    graph = recognition_graph(seed=seed)
+    space = space_id(NAME, hashlib.sha256(graph).hexdigest())
+    write_recognition(folder / NAME, graph, space=space, space_of=None)
     return folder
 
 

@@ -144,7 +144,7 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             _E.AnswerErased,
             410,
             "The answer was erased",
-            "Use a new Idempotency-Key to enrol the photograph anew; `mien enroll` does it with --again.",
+            "Use a new Idempotency-Key, as `mien enroll --again` does, to enrol it anew.",
         ),
         (
             _E.KeyRequired,

@@ -196,6 +196,7 @@ async def _enroll_subjects(
     roomy = {"max_images": _MOST_IMAGES, "max_body_bytes": _MOST_BYTES}
     bar = progress_bar(err)
     async with open_service(settings.model_copy(update=roomy)) as client:
+        await _require_space(client, fields["gallery"])
         with bar:
             for subject in bar.track(subjects, description="importing"):
                 about = {"person_id": subject.name}
@@ -212,6 +213,19 @@ async def _enroll_subjects(
                     if not error.of_one_file:
                         raise
                     outcome.refused += _refusals(subject, error.problem)
+
+
+async def _require_space(client: httpx.AsyncClient, gallery: str) -> None:
+    """Raises Unable where the gallery is of another network: who was imported into it before is
+    there, and cannot be found by the one that is served."""
+    holds = answer_of(await client.get(f"/galleries/{quote(gallery, safe='')}"))["space"]
+    models = answer_of(await client.get("/models"))["items"]
+    [served] = [model["space"] for model in models if model["task"] == "recognition"]
+    if holds not in (None, served):
+        raise Unable(
+            f"the gallery {gallery!r} holds embeddings of the space {holds!r} and {served!r} is "
+            "served: import into a new gallery"
+        )
 
 
 async def _enroll_subject(

@@ -218,7 +218,7 @@ function reason(problem) {
   );
 }
 
-function enrolledNotice({ gallery, person, enrolled, refused, warnings }, another) {
+function enrolledNotice({ gallery, person, enrolled, refused, warnings = [] }, another) {
   const whose = person.name ?? person.id;
   return element(
     "div",

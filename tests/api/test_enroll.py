@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from service.api import schemas
 from service.gallery.contract import NewFace
+from service.settings import Settings
 from service.vision.quality import BOUNDS
 from tests.api.test_images import exact
 from tests.api.wire import FORMS, problem, send, slug
@@ -250,6 +251,24 @@ def test_what_a_caller_probably_did_by_mistake_is_a_warning(client: TestClient) 
     [unlike] = warnings(drawn_photo(3), person_id=ada)
     assert set(unlike) == {"type", "detail", "image", "similarity", "limit"}
     assert (unlike["type"], unlike["similarity"] < unlike["limit"]) == ("unlike-own-faces", True)
+
+
+def test_a_kept_answer_names_nobody_but_its_own_person(
+    client: TestClient, settings: Settings
+) -> None:
+    """Whoever else it named could be erased, and would stand in it still."""
+    key, fields = {KEY: "the-key"}, {"person_id": "bob"}
+    send(client, "/enroll", "raw", [drawn_photo(1)], {"person_id": "ada-lovelace-1815"})
+    first = send(client, "/enroll", "raw", [drawn_photo(1, take=1)], fields, key)
+    assert [one["person_id"] for one in first.json()["warnings"]] == ["ada-lovelace-1815"]
+    client.delete("/galleries/default/persons/ada-lovelace-1815")
+    again = send(client, "/enroll", "raw", [drawn_photo(1, take=1)], fields, key)
+    assert again.headers["idempotent-replay"] == "true"
+    assert again.json()["enrolled"] == first.json()["enrolled"]
+    assert again.json()["warnings"] == []
+    files = [path for path in settings.data.glob("gallery.sqlite3*") if path.is_file()]
+    assert files
+    assert not any(b"ada-lovelace-1815" in path.read_bytes() for path in files)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\x85b"])

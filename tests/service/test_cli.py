@@ -1,7 +1,6 @@
 """The command as its user sees it: what it prints, what it leaves in the store, how it ends."""
 
 import asyncio
-import hashlib
 import json
 import os
 import socket
@@ -18,11 +17,10 @@ from typer.testing import Result
 
 from service.cli import door
 from service.gallery import open_gallery
-from service.inference.artefact import space_id
 from service.settings import Settings
 from tests.drawn import drawn_photo
 from tests.service.conftest import Mien
-from tests.standin import NAME, recognition_graph, write_recognition
+from tests.standin import NAME, write_round
 
 
 @pytest.fixture
@@ -169,18 +167,11 @@ def test_a_network_that_was_trained_again_enrols_and_finds_nobody_in_the_old_one
     mien: Mien, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: Path
 ) -> None:
     """The same name, another training: what was enrolled is not there for the new one."""
-    for seed in (7, 8):
-        folder = tmp_path / f"round {seed}"
-        folder.mkdir()
-        for task in ("mtcnn", "patt-lite", "mzts"):
-            (folder / task).symlink_to(models / task)
-        graph = recognition_graph(seed=seed)
-        space = space_id(NAME, hashlib.sha256(graph).hexdigest())
-        write_recognition(folder / NAME, graph, space=space, space_of=None)
-    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "round 7"))
+    first, second = (write_round(tmp_path / f"{n}", models, seed=n) for n in (7, 8))
+    monkeypatch.setenv("MIEN_MODELS", str(first))
     assert mien("enroll", people).exit_code == 0
     assert "4 there before" in mien("enroll", people).stdout
-    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "round 8"))
+    monkeypatch.setenv("MIEN_MODELS", str(second))
     for words in (("enroll", people), ("identify", people / "ada" / "0.png")):
         done = mien(*words)
         assert (done.exit_code, done.stdout) == (2, "")

@@ -24,7 +24,7 @@ from service.settings import Settings
 from tests.api.test_images import exact
 from tests.drawn import drawn_photo
 from tests.service.conftest import Mien
-from tests.standin import SPACE
+from tests.standin import SPACE, write_round
 
 KEY = "aaaa0000-0000-0000-0000-000000000001"
 
@@ -457,6 +457,19 @@ def test_photographs_of_a_dump_are_enrolled_anew_once_and_refusals_are_told(
     assert persons_in(settings) == {"Ada": ("Ada", 2), "Ben / B": ("Ben / B", 1)}
     table = mien("import", "compreface", path)
     assert "0 persons with 0 faces enrolled, 2 there before" in table.stdout
+
+
+def test_a_dump_is_not_said_to_be_there_in_a_gallery_of_another_network(
+    mien: Mien, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "d.sql", dumped({"Ada": [drawn_photo(0)]}))
+    for seed, status in ((7, 0), (8, 2)):
+        folder = write_round(tmp_path / f"{seed}", models, seed=seed)
+        monkeypatch.setenv("MIEN_MODELS", str(folder))
+        done = mien("import", "compreface", path)
+        assert done.exit_code == status, done.output
+    assert done.stdout == ""
+    assert "import into a new gallery" in done.stderr
 
 
 def test_a_photograph_of_a_dump_that_is_damaged_keeps_its_subject_out_alone(
