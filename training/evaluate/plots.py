@@ -154,7 +154,7 @@ def draw_calibration(calibration: Mapping[str, Any], out: Path) -> None:
     """FMR and FNMR against similarity, log scale, with their 95 % bands; the FMR of further
     populations without."""
     curve = {k: np.array(v) for k, v in calibration["curve"].items()}
-    with _axes(out, height=4.2) as axes:
+    with _axes(out, width=10, height=4.2) as axes:
         for name, colour, label in (
             ("fmr", "#c1440e", "FMR: two people taken for one"),
             ("fnmr", "#1f5c99", "FNMR: one person taken for two"),
