@@ -9,6 +9,7 @@ import torch
 
 from export.card import card
 from export.check import faults
+from export.folder import manifest_text
 from export.recognition import (
     ABLATION,
     groups_tested,
@@ -200,3 +201,11 @@ def test_the_card_has_the_populations_side_by_side_and_what_a_test_set_gave():
     assert "at 0.700, mirrored, worst" in page
     assert "curve" not in page
     assert populations({"calibration": people}) == groups_tested({}) == {}
+
+
+def test_a_manifest_has_each_curve_on_one_line_and_is_the_same_json():
+    manifest = {"curve": {"fmr": [1.0, 0.5, 1e-07]}, "rows": [{"a": [1, 2]}], "words": ["a 1", "b"]}
+    text = manifest_text(manifest)
+    assert json.loads(text) == manifest
+    assert '"fmr": [1.0, 0.5, 1e-07]' in text
+    assert text.count("\n") == len(json.dumps(manifest, indent=1).splitlines()) - 7
