@@ -177,8 +177,8 @@ def facts_of_ecacface() -> dict[str, Any]:
             "Distilled from one small teacher on few people: see metrics for what that gives.",
             "Strangers of other kinds than the calibration's people are confused far more often, "
             "children most: see false_matches_of_strangers, false_matches_by_population and "
-            "false_matches_tested_by_group. Ask for population=worst or for one of them, or measure "
-            "your own strangers, before you set a threshold for them.",
+            "false_matches_tested_by_group. Ask for population=worst or for one of them, or "
+            "measure your own strangers, before you set a threshold for them.",
             "The calibration's people are mostly celebrities photographed at events; measure on "
             "your own people before a decision matters.",
         ],
