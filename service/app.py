@@ -47,9 +47,16 @@ from service.api.envelope import Envelope, answer_errors
 from service.api.openapi import describe
 from service.api.pages import OwnPages
 from service.calibration.kept import Calibrations
-from service.decision import Calibration
+from service.decision import Calibration, seen_by
 from service.drain import IN_FLIGHT_S, drain_on_sigterm
-from service.errors import ArtefactError, KeyRequired, MienError, SettingsError, StorageUnavailable
+from service.errors import (
+    ArtefactError,
+    KeyRequired,
+    MienError,
+    PopulationUnknown,
+    SettingsError,
+    StorageUnavailable,
+)
 from service.gallery import open_gallery
 from service.gallery.contract import Galleries
 from service.guard.audit import FILE as AUDIT
@@ -267,13 +274,14 @@ def open_everything(settings: Settings) -> Opened:
             if task in CLASSIFIERS
         },
         galleries=store,
-        calibration=_calibration(recogniser),
+        calibration=_calibration(recogniser, settings.population),
         calibrations=Calibrations(settings.calibrations),
         photographs=photographs,
         model=recogniser.name,
         space=recogniser.space,
         max_image_bytes=settings.max_image_bytes,
         max_pixels=settings.max_pixels,
+        population=settings.population,
     )
 
     def close() -> None:
@@ -386,12 +394,17 @@ def _canvas(artefact: Artefact) -> Canvas:
     return EXPRESSION_CANVAS.scaled(crops["shape"][2])
 
 
-def _calibration(recogniser: Artefact) -> Calibration:
+def _calibration(recogniser: Artefact, population: str) -> Calibration:
+    """The model's calibration. Raises SettingsError where it lacks the population that decides."""
     try:
-        return Calibration.from_manifest(recogniser.manifest["calibration"])
+        calibration = Calibration.from_manifest(recogniser.manifest["calibration"])
+        seen_by(calibration, population)
+    except PopulationUnknown as error:
+        raise SettingsError("MIEN_POPULATION", str(error)) from error
     except (KeyError, TypeError, ValueError) as error:
         reason = f"its calibration cannot be used: {error}"
         raise ArtefactError(str(recogniser.folder), reason) from error
+    return calibration
 
 
 def _first_output(session: Session, batch: NDArray[np.uint8]) -> NDArray[np.float32]:

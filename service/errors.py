@@ -46,7 +46,8 @@ MienError
 ├── CalibrationError              the user's own calibrations
 │   ├── CalibrationUnknown        calibration-unknown
 │   ├── CalibrationUnfit          calibration-unfit: damaged, or of another embedding space
-│   └── CalibrationLost           calibration-lost: a gallery is bound to one that cannot be used
+│   ├── CalibrationLost           calibration-lost: a gallery is bound to one that cannot be used
+│   └── PopulationUnknown         population-unknown: the calibration was not measured on it
 ├── ServiceError                  not the caller's fault
 │   ├── QueueFull                 queue-full
 │   ├── NotReady                  not-ready
@@ -460,6 +461,27 @@ class CalibrationLost(CalibrationError):
     gallery: str
     value: str
     reason: str
+
+
+@dataclass(eq=False)
+class PopulationUnknown(CalibrationError):
+    """calibration: the user's own that lacks it, None where it is the model's."""
+
+    slug = "population-unknown"
+    text = (
+        "{which} has no population {value!r}; it has {known}: name one of these, or measure it "
+        "with other strangers (mien calibrate FOLDER --strangers FOLDER)"
+    )
+    value: str
+    calibration: str | None
+    known: list[str]
+
+    def __str__(self) -> str:
+        which = "the model's calibration"
+        if self.calibration is not None:
+            which = f"the calibration {self.calibration!r}"
+        known = ", ".join(self.known)
+        return self.text.format(which=which, value=self.value, known=known)
 
 
 class ServiceError(MienError):

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     recognition: str = Field("ecacface-mobile", pattern=r"^[\w.-]+$")
     expression: str = Field("patt-lite", pattern=r"^[\w.-]+$")
     attributes: str = Field("mzts", pattern=r"^[\w.-]+$")
+    population: str = Field("calibration", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=256)
     batch: int = Field(0, ge=0, le=1024)

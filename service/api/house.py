@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service.api import schemas
-from service.api.answers import own_calibration_of, thresholds_of
+from service.api.answers import own_calibration_of, populations_of, thresholds_of
 from service.api.calls import Service, engine_of, json_response, service_of
 from service.api.openapi import refuses
 from service.api.problems import OF_SLUG, PROBLEM_UNKNOWN, kind_response
@@ -80,8 +80,8 @@ async def get_calibration(request: Request, name: str) -> Response:
     """What decides: the model's own calibration, which is in force wherever a gallery is bound to
     no other, and the user's of its embedding space with the galleries bound to each.
 
-    Error rates by similarity and thresholds by error rate, with their intervals, as measured; {}
-    where a network has none.
+    Error rates by similarity and thresholds by error rate, with their intervals, as measured, of
+    the calibration's people and of other populations side by side; {} where a network has none.
     """
     artefact = _named(request, name)
     block = artefact.manifest.get("calibration", {})
@@ -89,8 +89,14 @@ async def get_calibration(request: Request, name: str) -> Response:
     if artefact.name != engine.model:
         return await json_response(block)
     own = await asyncio.to_thread(_own_calibrations, engine, galleries_seen(request))
-    thresholds = thresholds_of(engine.calibration)
-    return await json_response({**block, "thresholds": thresholds, "calibrations": own})
+    return await json_response(
+        {
+            **block,
+            "thresholds": thresholds_of(engine.calibration),
+            "populations": populations_of(engine.calibration, block),
+            "calibrations": own,
+        }
+    )
 
 
 @router.get("/problems/{slug}", response_model=schemas.ProblemKind, responses=refuses(404))

@@ -241,6 +241,13 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Bind the gallery to another calibration, or to none (null), with PATCH "
             "/galleries/{gallery}; or measure it anew.",
         ),
+        (
+            _E.PopulationUnknown,
+            409,
+            "Unknown population",
+            "Name one of `known` with `population`, or measure the calibration with strangers: "
+            "`mien calibrate FOLDER --strangers FOLDER`.",
+        ),
         (_E.QueueFull, 503, "Queue full", "Try again after the seconds in Retry-After."),
         (_E.NotReady, 503, "Not ready", "Try again when GET /readyz answers 200."),
         (_E.StorageFull, 507, "Storage full", "The operator makes room on the disk of MIEN_DATA."),

@@ -17,7 +17,7 @@ from service.gallery.sqlite import Transaction
 
 _GALLERY: Final = (
     "name, space, calibration, metadata, persons, faces, revision, created, retention_days,"
-    " requires_consent"
+    " requires_consent, population"
 )
 
 
@@ -50,16 +50,17 @@ def insert_gallery(
     metadata: str,
     retention_days: int | None = None,
     requires_consent: bool = False,
+    population: str | None = None,
     revision: int,
     now: float,
 ) -> None:
     """Makes an empty gallery; what came before `revision` is not in its change log."""
-    values = (name, space, calibration, metadata, retention_days, requires_consent)
+    values = (name, space, calibration, metadata, retention_days, requires_consent, population)
     db.execute(
         "INSERT INTO galleries"
-        " (name, space, calibration, metadata, retention_days, requires_consent,"
+        " (name, space, calibration, metadata, retention_days, requires_consent, population,"
         " persons, faces, revision, trimmed, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)",
         (*values, revision, revision, now),
     )
 
@@ -97,7 +98,7 @@ def require_space(gallery: Standing, space: str) -> None:
 
 
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
-    *_, created, retention_days, requires_consent = row
+    *_, created, retention_days, requires_consent, population = row
     name, space, calibration, metadata, persons, faces, revision = row[:7]
     return GalleryRecord(
         name,
@@ -110,4 +111,5 @@ def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
         datetime.fromtimestamp(created, UTC),
         retention_days,
         bool(requires_consent),
+        population,
     )
