@@ -37,8 +37,9 @@ def print_outcome(outcome: Outcome) -> None:
         print_table(("refused", "why", "more"), rows)
     if outcome.erased:
         _print(
-            f"{len(outcome.erased)} of the refused were erased after they had been enrolled: to "
-            "enrol them all the same, run it again with --again"
+            f"{len(outcome.erased)} of the refused were erased after they had been enrolled: run "
+            "it again with --again to enroll those that are not there; those that an earlier "
+            "--again enrolled are there"
         )
     if outcome.otherwise:
         _print_some(
