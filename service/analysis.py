@@ -24,6 +24,7 @@ from service.recognition import (
     Asked,
     Identity,
     embed_faces,
+    fitting_top_k,
     identities_of,
     threshold_in,
 )
@@ -91,11 +92,13 @@ class FoundFace:
 
 @dataclass(frozen=True)
 class Analysed:
-    """faces: for each look, what was found of each of its faces. threshold: of identities."""
+    """faces: for each look, what was found of each of its faces. threshold: of identities, each
+    with top_k candidates at most."""
 
     looks: list[Look]
     faces: list[list[FoundFace]]
     threshold: Threshold | None
+    top_k: int | None
 
 
 async def analyze(
@@ -116,17 +119,20 @@ async def analyze(
         threshold = await asyncio.to_thread(threshold_in, engine, search.gallery, search.asked)
     scored = await side_by_side([_scored(engine, image, stages, features) for image in images])
     identities: list[list[Identity]] = []
+    top_k = None
     if search is not None and threshold is not None:
+        embeddings = [one.rows["embedding"] for one in scored]
+        top_k = fitting_top_k(search.top_k, faces=sum(map(len, embeddings)))
         identities = await identities_of(
             engine,
-            [one.rows["embedding"] for one in scored],
+            embeddings,
             stages,
             gallery=search.gallery,
-            top_k=search.top_k,
+            top_k=top_k,
             threshold=threshold,
         )
     found = [_found(engine, one, of_image) for one, of_image in zip_longest(scored, identities)]
-    return Analysed([one.look for one in scored], found, threshold)
+    return Analysed([one.look for one in scored], found, threshold, top_k)
 
 
 def gate_details(seen: SeenFace) -> dict[str, Any]:

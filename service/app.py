@@ -11,7 +11,6 @@ import platform
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -41,16 +40,18 @@ from service.api import (
     verification,
 )
 from service.api.bodies import Limits
-from service.api.calls import Line, Service
+from service.api.calls import Service
 from service.api.door import Door
 from service.api.envelope import Envelope, answer_errors
 from service.api.openapi import describe
 from service.api.pages import OwnPages
+from service.api.shares import Line, Shared
 from service.calibration.kept import Calibrations
 from service.decision import Calibration, seen_by
 from service.drain import IN_FLIGHT_S, drain_on_sigterm
 from service.errors import (
     ArtefactError,
+    BuffersFull,
     KeyRequired,
     MienError,
     PopulationUnknown,
@@ -69,7 +70,7 @@ from service.inference.artefact import CLASSIFIERS, Artefact, golden_pattern, lo
 from service.inference.batcher import Batcher
 from service.inference.intact import Intact
 from service.inference.session import Session, runtime_version
-from service.look import MIN_FACE_PX, Classifier, Engine
+from service.look import MIN_FACE_PX, Classifier, Engine, is_light_image
 from service.memory import give_memory_back
 from service.observe import logs, metrics
 from service.observe.exposition import Exposition
@@ -84,6 +85,7 @@ from service.settings import (
     read_settings,
     unknown_variables,
 )
+from service.turns import FairPool
 from service.vision.align import EXPRESSION_CANVAS, IDENTITY_CANVAS, WIDE_CANVAS, Canvas
 from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Photograph
@@ -148,6 +150,7 @@ def create_app(
             body_bytes=settings.max_body_bytes,
             images=settings.max_images,
             body_timeout_s=settings.body_timeout_s,
+            buffered=Shared(settings.buffered_bytes, "bytes of bodies", BuffersFull),
         ),
         line=Line(settings.queue),
         exposition=Exposition(
@@ -162,6 +165,7 @@ def create_app(
         ),
         gate=gate,
         receipts=Receipts(gate.audit or Audit(settings.data / AUDIT)),
+        call_timeout_s=settings.call_timeout_s,
     )
     for module in _ROUTERS:
         app.include_router(module.router)
@@ -263,7 +267,7 @@ def open_everything(settings: Settings) -> Opened:
         for task, artefact in models.items()
         if task != "detection"
     }
-    photographs = ThreadPoolExecutor(settings.photographs_at_once, "photograph")
+    photographs = FairPool(settings.photographs_at_once, "photograph", is_light=is_light_image)
     store = _store_in_time(settings)
     engine = Engine(
         detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
@@ -282,6 +286,7 @@ def open_everything(settings: Settings) -> Opened:
         max_image_bytes=settings.max_image_bytes,
         max_pixels=settings.max_pixels,
         population=settings.population,
+        max_faces=settings.max_faces,
     )
 
     def close() -> None:

@@ -24,6 +24,7 @@ MienError
 │   ├── BodyBroken                body-broken
 │   ├── BodyTooLarge              body-too-large
 │   ├── BodyTooSlow               body-too-slow
+│   ├── BodyStalled               body-stalled: it comes, and too slowly
 │   ├── IdempotencyKeyReused      idempotency-key-reused
 │   └── AnswerErased              answer-erased: a repeat of a call whose person was deleted since
 ├── AccessError                   who asks may not: told before anything is looked at
@@ -50,6 +51,9 @@ MienError
 │   └── PopulationUnknown         population-unknown: the calibration was not measured on it
 ├── ServiceError                  not the caller's fault
 │   ├── QueueFull                 queue-full
+│   ├── BuffersFull               buffers-full: bodies take all the memory that is for them
+│   ├── ShareUsed                 share-used: what is free is for other callers
+│   ├── CallTimedOut              call-timed-out
 │   ├── NotReady                  not-ready
 │   ├── StorageFull               storage-full: nothing of the call was kept
 │   ├── StorageUnavailable        storage-unavailable: locked, read-only or damaged
@@ -289,6 +293,18 @@ class BodyTooSlow(RequestError):
 
 
 @dataclass(eq=False)
+class BodyStalled(RequestError):
+    slug = "body-stalled"
+    text = (
+        "of the body {value} bytes came in the last {seconds:g} seconds; at least {limit} are "
+        "asked: send it without pauses, over a better line or in smaller parts"
+    )
+    value: int
+    limit: int
+    seconds: float
+
+
+@dataclass(eq=False)
 class IdempotencyKeyReused(RequestError):
     slug = "idempotency-key-reused"
     text = "the Idempotency-Key {value!r} was used with another request"
@@ -494,6 +510,39 @@ class QueueFull(ServiceError):
     text = "{value} requests are waiting; the limit is {limit}: try again in a moment"
     value: int
     limit: int
+
+
+@dataclass(eq=False)
+class BuffersFull(ServiceError):
+    slug = "buffers-full"
+    text = (
+        "the bodies of calls hold {value} bytes; the limit is {limit} (MIEN_MAX_BUFFERED_BYTES): "
+        "try again in a moment"
+    )
+    value: int
+    limit: int
+
+
+@dataclass(eq=False)
+class ShareUsed(ServiceError):
+    slug = "share-used"
+    text = (
+        "this key or address holds {value} {what}; it may hold as many as are free for others, "
+        "now {limit}: wait for answers before sending more"
+    )
+    what: str
+    value: int
+    limit: int
+
+
+@dataclass(eq=False)
+class CallTimedOut(ServiceError):
+    slug = "call-timed-out"
+    text = (
+        "the call was not done after {limit:g} seconds (MIEN_CALL_TIMEOUT_S), and nothing of it "
+        "was kept: send fewer or smaller images a call, or try again when there are fewer calls"
+    )
+    limit: float
 
 
 @dataclass(eq=False)

@@ -19,12 +19,14 @@ from service.decision import OWN_PEOPLE, Calibration
 from service.errors import FaceError, ImageError
 from service.gallery.contract import Galleries
 from service.imagefile import read_photograph
+from service.imagefile.size import declared_pixels
 from service.observe.stages import Stages
 from service.vision.align import IDENTITY_CANVAS, Canvas, align_crops
 from service.vision.faces import Face, Photograph
 from service.vision.quality import Quality, assess_face
 
 MIN_FACE_PX: Final = 20
+LIGHT_PIXELS: Final = 2_100_000  # a frame of HD video
 Image = bytes | ImageError
 _Result = TypeVar("_Result")
 
@@ -53,8 +55,9 @@ class Engine:
     detect: (photograph, smallest face in px) -> faces, largest first. embed: uint8 crops
     (N, 112, 112, 3), N > 0 -> float32 (N, 512), unit length, to come. classifiers: by what they
     tell, expression and attributes, without those that are off. calibration: the model's own,
-    calibrations: the user's. population: whose FMR decides where neither call nor gallery says.
-    photographs: as many threads as photographs may be in memory at once.
+    calibrations: the user's. population: whose FMR decides if neither call nor gallery names one.
+    photographs: as many threads as photographs may be in memory at once. max_faces: of an image,
+    the largest; others are found, and no more is done with them.
     """
 
     detect: Callable[[Photograph, int], list[Face]]
@@ -69,6 +72,7 @@ class Engine:
     max_image_bytes: int
     max_pixels: int
     population: str = OWN_PEOPLE
+    max_faces: int = 256
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,16 @@ class SeenFace:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen in one image: its faces, largest first, or the error that kept them."""
+    """What was seen in one image: its faces, largest first, or the error that kept them.
+
+    truncated: there are more faces, beyond the engine's max_faces.
+    """
 
     width: int | None = None
     height: int | None = None
     faces: list[SeenFace] = field(default_factory=list)
     error: ImageError | FaceError | None = None
+    truncated: bool = False
 
 
 async def look(
@@ -102,7 +110,8 @@ async def look(
     min_face_px: int = MIN_FACE_PX,
     limit: int | None = None,
 ) -> Look:
-    """The faces of an image with these crops of each, the largest `limit` of them."""
+    """The faces of an image with these crops of each, the largest `limit` of them, and never more
+    than the engine's max_faces."""
     if isinstance(image, ImageError):
         seen = Look(error=image)
     else:
@@ -129,10 +138,18 @@ def _look_at(
     except ImageError as error:
         return Look(error=error)
     with stages.measure("detect"):
-        faces = engine.detect(photograph, min_face_px)[:limit]
+        found = engine.detect(photograph, min_face_px)[:limit]
+    faces = found[: engine.max_faces]
     with stages.measure("align"):
         seen = [_seen(photograph, face, crops) for face in faces]
-    return Look(photograph.width, photograph.height, seen)
+    return Look(photograph.width, photograph.height, seen, truncated=len(found) > len(faces))
+
+
+def is_light_image(engine: Engine, image: bytes, *_: object) -> bool:
+    """Whether an image is seen so quickly that it is not to wait for large ones: by what its file
+    declares."""
+    pixels = declared_pixels(image)
+    return pixels is not None and pixels <= LIGHT_PIXELS
 
 
 def _seen(photograph: Photograph, face: Face, crops: Mapping[str, Canvas]) -> SeenFace:

@@ -71,6 +71,7 @@ from service.observe.stages import Stages
 from service.vision.align import IDENTITY_CANVAS
 from service.vision.quality import require_quality
 
+MOST_CANDIDATES: Final = 10_000  # of a call, over all its faces
 TO_EMBED: Final = {"identity": IDENTITY_CANVAS}  # the crops that embeddings are made of
 Pick = Literal["only", "largest"]
 
@@ -93,11 +94,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class Identified:
-    """identities: for each look, one for each of its faces."""
+    """identities: for each look, one for each of its faces, each with top_k candidates at most."""
 
     looks: list[Look]
     identities: list[list[Identity]]
     threshold: Threshold
+    top_k: int
 
 
 @dataclass(frozen=True)
@@ -186,10 +188,17 @@ async def identify(
     threshold = await asyncio.to_thread(threshold_in, engine, gallery, asked)
     embedded = await embed(engine, images, stages)
     embeddings = [one.embeddings_ND for one in embedded]
+    top_k = fitting_top_k(top_k, faces=sum(map(len, embeddings)))
     identities = await identities_of(
         engine, embeddings, stages, gallery=gallery, top_k=top_k, threshold=threshold
     )
-    return Identified([one.look for one in embedded], identities, threshold)
+    return Identified([one.look for one in embedded], identities, threshold, top_k)
+
+
+def fitting_top_k(top_k: int, *, faces: int) -> int:
+    """The candidates per face: those asked for, or as many as MOST_CANDIDATES leave to each of so
+    many faces; at least one."""
+    return max(1, min(top_k, MOST_CANDIDATES // max(1, faces)))
 
 
 async def verify(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
@@ -56,8 +56,11 @@ class Settings(BaseSettings):
     max_images: int = Field(32, ge=1, le=1000)
     max_image_bytes: int = Field(20 * MIB, ge=1)
     max_body_bytes: int = Field(64 * MIB, ge=1)
+    max_buffered_bytes: int = Field(0, ge=0)
     max_pixels: int = Field(40_000_000, ge=1)
+    max_faces: int = Field(256, ge=1, le=10_000)
     body_timeout_s: float = Field(60.0, gt=0)
+    call_timeout_s: float = Field(60.0, gt=0)
 
     @field_validator("hosts")
     @classmethod
@@ -68,6 +71,18 @@ class Settings(BaseSettings):
                 reason = "a name or address as in kiosk.example,192.0.2.7: no scheme, path or *"
                 raise ValueError(f"{name!r} matches no caller; write {reason}")
         return hosts
+
+    @field_validator("max_buffered_bytes")
+    @classmethod
+    def _room_for_a_body(cls, size_bytes: int, info: ValidationInfo) -> int:
+        """Raise ValueError for what a body of the largest size could never come into."""
+        least = 2 * info.data.get("max_body_bytes", 0)
+        if 0 < size_bytes < least:
+            raise ValueError(
+                f"it must be 0 or at least {least}, twice MIEN_MAX_BODY_BYTES: a caller may hold "
+                "half of it"
+            )
+        return size_bytes
 
     @property
     def networks(self) -> dict[str, str]:
@@ -128,6 +143,11 @@ class Settings(BaseSettings):
     def cores_a_worker(self) -> int:
         """The cores this process may use, shared out among the worker processes; at least 1."""
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of bodies in memory: MIEN_MAX_BUFFERED_BYTES, or as many as four bodies have."""
+        return self.max_buffered_bytes or 4 * self.max_body_bytes
 
     @property
     def photographs_at_once(self) -> int:

@@ -15,6 +15,7 @@ from service.analysis import EMBEDDED, Analysed, FoundFace, Search
 from service.api import schemas
 from service.api.answers import (
     attributes_of,
+    candidates_of,
     embedding_of,
     expression_of,
     face_of,
@@ -133,7 +134,7 @@ async def _analyze(engine: Engine, call: Call[AnalyzeFields], stages: Stages) ->
     fields = call.fields
     fields.require_meant()
     found = await analysis.analyze(engine, call.images, stages, fields.features, fields.search())
-    answer = {
+    answer: dict[str, Any] = {
         "images": _images(found, engine, fields.features, fields.include_unreliable),
         "models": _models(engine, fields.features),
     }
@@ -141,6 +142,7 @@ async def _analyze(engine: Engine, call: Call[AnalyzeFields], stages: Stages) ->
         answer["space"] = engine.space
     if found.threshold is not None:
         answer |= {"gallery": fields.gallery, "threshold": threshold_of(found.threshold)}
+        answer |= candidates_of(found.top_k, fields.top_k)
     return answer
 
 

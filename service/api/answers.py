@@ -39,16 +39,18 @@ def images_of(
     """
     if len(looks) == 1 and looks[0].error is not None:
         raise looks[0].error
-    return [
-        {
-            "index": index,
-            "width": look.width,
-            "height": look.height,
-            "error": None if look.error is None else problem_of(look.error),  # type: ignore[typeddict-item]
-            "faces": list(faces(index)),
-        }
-        for index, look in enumerate(looks)
-    ]
+    return [_image_of(index, look, faces(index)) for index, look in enumerate(looks)]
+
+
+def _image_of(index: int, look: Look, faces: Sequence[Any]) -> schemas.Image[Any]:
+    entry: schemas.Image[Any] = {
+        "index": index,
+        "width": look.width,
+        "height": look.height,
+        "error": None if look.error is None else problem_of(look.error),  # type: ignore[typeddict-item]
+        "faces": list(faces),
+    }
+    return {**entry, "truncated": True} if look.truncated else entry
 
 
 def face_of(seen: SeenFace) -> schemas.Face:
@@ -108,6 +110,11 @@ def identity_of(identity: Identity) -> dict[str, Any]:
         "decision": identity.decision,
         "candidates": [candidate_of(candidate) for candidate in identity.candidates],
     }
+
+
+def candidates_of(top_k: int | None, asked: int) -> dict[str, int]:
+    """The field that says that each face has fewer candidates than were asked for; else none."""
+    return {} if top_k is None or top_k >= asked else {"candidates_per_face": top_k}
 
 
 def embedding_of(embedding: NDArray[np.float32]) -> list[float]:

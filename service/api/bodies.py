@@ -1,8 +1,9 @@
 """Bodies as they arrive: within their limits while they are read, never after.
 
 What is too long is counted and thrown away as it comes, so that no call holds more memory than its
-limits. What is refused is not read on; the server throws the rest away, so that the caller sees the
-answer and not a broken connection.
+limits. All bodies together have one budget, of which a caller may hold a share (shares.py). What is
+refused is not read on; the server throws the rest away, so that the caller sees the answer and not
+a broken connection. What comes too slowly is not waited for.
 """
 
 import asyncio
@@ -16,7 +17,16 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from service.api.problems import shown
-from service.errors import BodyBroken, BodyCompressed, BodyTooLarge, BodyTooSlow, FieldInvalid
+from service.api.shares import Held, Shared
+from service.api.visit import caller_of
+from service.errors import (
+    BodyBroken,
+    BodyCompressed,
+    BodyStalled,
+    BodyTooLarge,
+    BodyTooSlow,
+    FieldInvalid,
+)
 
 LARGEST_FIELD_BYTES: Final = 65_536
 _FORM: Final = "multipart/form-data"
@@ -25,12 +35,16 @@ _GZIP: Final = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a call may bring. images: how many; body_timeout_s: from its first byte to its last."""
+    """What a call may bring. images: how many; body_timeout_s: from its first byte to its last;
+    buffered: the bytes of all bodies; least_bytes: that come within each pause_s, until the end."""
 
     image_bytes: int
     body_bytes: int
     images: int
     body_timeout_s: float
+    buffered: Shared
+    least_bytes: int = 10 * 1024
+    pause_s: float = 10.0
 
 
 @dataclass
@@ -93,11 +107,16 @@ async def _read(
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise BodyCompressed(str(shown(encoding)))
-    if declared_bytes(request) > limit_bytes:
+    if (declared := declared_bytes(request)) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
+    held = request.state.held = Held(limits.buffered, caller_of(request))
+    held.require(declared)
+    clock = asyncio.get_running_loop().time
+    end_s = clock() + limits.body_timeout_s
+    pause_end_s, in_pause = clock() + limits.pause_s, 0  # bytes that came since it began
     size_bytes, more = 0, True
     try:
-        async with asyncio.timeout(limits.body_timeout_s):
+        async with asyncio.timeout_at(min(end_s, pause_end_s)) as until:
             while more:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
@@ -108,9 +127,30 @@ async def _read(
                 size_bytes += len(chunk)
                 if size_bytes > limit_bytes:
                     raise BodyTooLarge(limit_bytes)
+                if chunk:
+                    held.add(len(chunk))
                 take(chunk)
+                in_pause += len(chunk)
+                if in_pause >= limits.least_bytes:
+                    pause_end_s, in_pause = clock() + limits.pause_s, 0
+                    until.reschedule(min(end_s, pause_end_s))
     except TimeoutError as error:
+        if pause_end_s < end_s:
+            raise BodyStalled(in_pause, limits.least_bytes, limits.pause_s) from error
         raise BodyTooSlow(limits.body_timeout_s) from error
+
+
+def release_body(request: Request) -> None:
+    """The request is over: its body's bytes count no more, unless a place in line has them."""
+    if (held := take_over_body(request)) is not None:
+        held.release()
+
+
+def take_over_body(request: Request) -> Held | None:
+    """The count of the body's bytes, for who releases it; None where there is none."""
+    held: Held | None = getattr(request.state, "held", None)
+    request.state.held = None
+    return held
 
 
 class _Form:

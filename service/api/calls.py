@@ -1,7 +1,7 @@
-"""How a call is answered: a place in line, the body, the work, the answer; and when not.
+"""How a call is answered: the body, a place in line, the work, the answer; and when not.
 
-`Service` is what the application holds for all calls. A call whose client has gone is given up: it
-leaves every line, and what it was doing is not done for nobody.
+`Service` is what the application holds for all calls. A call whose client has gone, or whose time
+is over, is given up: it leaves every line, and what a thread is doing for it ends with its stage.
 """
 
 import asyncio
@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from service.api.bodies import Limits
+from service.api.bodies import Limits, take_over_body
 from service.api.fields import F
+from service.api.shares import Line
 from service.api.uploads import Call, Form, read_call
+from service.api.visit import caller_of
 from service.drain import DRAINING
-from service.errors import NotReady, QueueFull
+from service.errors import CallTimedOut, NotReady
 from service.guard.gate import Gate
 from service.guard.receipts import Receipts
 from service.inference.artefact import Artefact
@@ -26,28 +28,10 @@ from service.look import Engine
 from service.observe.exposition import Exposition
 from service.observe.record import Record
 from service.observe.stages import Stages
+from service.turns import CURRENT, Turn
 
 Result = TypeVar("Result")
 Work = Callable[[Engine, Call[F], Stages], Coroutine[Any, Any, Mapping[str, Any]]]
-
-
-class Line:
-    """The calls with images that are in the house; beyond `limit` the next is refused."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.inside = 0
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for one call, taken before its body is read. Raises QueueFull."""
-        if self.inside >= self.limit:
-            raise QueueFull(self.inside, self.limit)
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1
 
 
 @dataclass
@@ -55,6 +39,7 @@ class Service:
     """What the application holds. reasons: why calls cannot be answered yet; engine: then None.
 
     intact: says which files of models are not what was loaded. draining: no call is let in.
+    call_timeout_s: within which a call with images is answered, from the end of its body on.
     """
 
     limits: Limits
@@ -66,6 +51,7 @@ class Service:
     engine: Engine | None = None
     intact: Callable[[], list[str]] = list
     draining: bool = False
+    call_timeout_s: float = 60.0
     reasons: list[str] = field(default_factory=lambda: ["the models are not warm yet"])
 
 
@@ -97,13 +83,32 @@ def begin_stages(request: Request) -> Stages:
     return stages
 
 
+@contextmanager
+def in_line(request: Request) -> Iterator[Stages]:
+    """A place in line and a turn for a call whose body has come. Raises QueueFull, ShareUsed."""
+    turn = Turn(caller_of(request))
+    with service_of(request).line.place(turn, take_over_body(request)):
+        before = CURRENT.set(turn)
+        try:
+            yield begin_stages(request)
+        finally:
+            CURRENT.reset(before)
+
+
+async def read_in_line(request: Request, form: Form[F]) -> Call[F]:
+    """The call that comes with the request. Raises a RequestError when it is not as it should be,
+    QueueFull and ShareUsed where it would find no place: its body need not come then."""
+    service = service_of(request)
+    service.line.require_place(caller_of(request))
+    return await read_call(request, form, service.limits)
+
+
 async def answered(request: Request, form: Form[F], work: Work[F]) -> Response:
     """The answer to a call with images: what `work` makes of it, its times and its id."""
-    engine, service = engine_of(request), service_of(request)
-    with service.line.place():
-        call = await read_call(request, form, service.limits)
-        stages = begin_stages(request)
-        body = await while_connected(request, work(engine, call, stages))
+    engine = engine_of(request)
+    call = await read_in_line(request, form)
+    with in_line(request) as stages:
+        body = await in_time(request, work(engine, call, stages), stages)
         return await json_response(closed(body, request, stages))
 
 
@@ -113,16 +118,25 @@ def closed(body: Mapping[str, Any], request: Request, stages: Stages) -> dict[st
     return {**body, "timings_ms": times, "request_id": record_of(request).request_id}
 
 
-async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
-    """The work's result; the work is cancelled when the client goes. Raises ClientDisconnect."""
+async def in_time(request: Request, work: Awaitable[Result], stages: Stages) -> Result:
+    """The work's result; the work is given up when the client goes or the call's time is over.
+
+    Raises ClientDisconnect, CallTimedOut. What is being stored when the time is over is waited for.
+    """
+    timeout_s = service_of(request).call_timeout_s
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_departure(request))
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        await asyncio.wait(
+            (working, leaving), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not working.done() and leaving.done():
             raise ClientDisconnect
-        return working.result()
+        if not working.done() and stages.stop():
+            raise CallTimedOut(timeout_s)
+        return await working
     finally:
+        stages.stop()
         working.cancel()
         leaving.cancel()
 

@@ -10,19 +10,12 @@ from pydantic import Field
 from service import recognition
 from service.api import schemas
 from service.api.answers import enrolled_person_of, face_of, warning_of
-from service.api.calls import (
-    begin_stages,
-    closed,
-    engine_of,
-    json_bytes,
-    service_of,
-    while_connected,
-)
+from service.api.calls import closed, engine_of, in_line, in_time, json_bytes, read_in_line
 from service.api.fields import Fields, one_of
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.privacy import CONSENT, ConsentFields
 from service.api.problems import problem_of
-from service.api.uploads import Call, Form, fingerprint_parts, read_call
+from service.api.uploads import Call, Form, fingerprint_parts
 from service.api.visit import may, note
 from service.errors import FieldInvalid
 from service.gallery.contract import DEFAULT_GALLERY, Enrolment, Idempotency
@@ -77,11 +70,11 @@ async def enroll(request: Request) -> Response:
     201 means: on disk, and found by the next /identify. Sent again with the same Idempotency-Key it
     gives the same answer and no second face.
     """
-    engine, service = engine_of(request), service_of(request)
-    with service.line.place():
-        call = await read_call(request, FORM, service.limits)
-        work = _enroll(engine, call, request, begin_stages(request))
-        body, replayed = await while_connected(request, work)
+    engine = engine_of(request)
+    call = await read_in_line(request, FORM)
+    with in_line(request) as stages:
+        work = _enroll(engine, call, request, stages)
+        body, replayed = await in_time(request, work, stages)
         note(request, replayed=replayed)
     headers = {REPLAY: "true"} if replayed else {}
     return Response(body, 201, headers, "application/json")

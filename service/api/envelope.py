@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.bodies import release_body
 from service.api.paths import keep_slashes, origin_form, with_slashes
 from service.api.problems import (
     INTERNAL,
@@ -72,6 +73,7 @@ class Envelope:
                 detail = "something went wrong here; nothing is known to be wrong with the call"
                 await kind_response(INTERNAL, detail, request)(scope, receive, send_marked)
         finally:
+            release_body(request)
             if record.route == UNKNOWN_ROUTE:
                 record.route = _template(scope)
             record.end()

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from service import recognition
 from service.api import schemas
-from service.api.answers import face_of, identity_of, images_of, threshold_of
+from service.api.answers import candidates_of, face_of, identity_of, images_of, threshold_of
 from service.api.calls import answered
 from service.api.fields import POPULATION_NAME, Fields, one_of
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
@@ -79,6 +79,7 @@ async def _identify(engine: Engine, call: Call[IdentifyFields], stages: Stages) 
         "model": engine.model,
         "space": engine.space,
         "threshold": threshold_of(found.threshold),
+        **candidates_of(found.top_k, fields.top_k),
     }
 
 

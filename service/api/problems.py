@@ -141,6 +141,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Send the body without a pause; the operator sets MIEN_BODY_TIMEOUT_S.",
         ),
         (
+            _E.BodyStalled,
+            408,
+            "Body stalled",
+            "Send the body without pauses; on a slow line, in smaller calls.",
+        ),
+        (
             _E.IdempotencyKeyReused,
             422,
             "Idempotency-Key used with another request",
@@ -249,6 +255,25 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "`mien calibrate FOLDER --strangers FOLDER`.",
         ),
         (_E.QueueFull, 503, "Queue full", "Try again after the seconds in Retry-After."),
+        (
+            _E.BuffersFull,
+            503,
+            "Buffers full",
+            "Try again after the seconds in Retry-After; the operator sets "
+            "MIEN_MAX_BUFFERED_BYTES.",
+        ),
+        (
+            _E.ShareUsed,
+            503,
+            "Share used",
+            "Have fewer calls under way at once; try again after the seconds in Retry-After.",
+        ),
+        (
+            _E.CallTimedOut,
+            503,
+            "Call timed out",
+            "Send fewer or smaller images a call; the operator sets MIEN_CALL_TIMEOUT_S.",
+        ),
         (_E.NotReady, 503, "Not ready", "Try again when GET /readyz answers 200."),
         (_E.StorageFull, 507, "Storage full", "The operator makes room on the disk of MIEN_DATA."),
         (
@@ -362,6 +387,8 @@ def _headers(error: errors.MienError) -> dict[str, str]:
             return {"WWW-Authenticate": 'Bearer realm="mien"'}
         case errors.RateLimited() | errors.QuotaSpent():
             return {"Retry-After": str(error.retry_after_s)}
+        case errors.BodyTooSlow() | errors.BodyStalled():
+            return {"Connection": "close"}  # else the rest would be read, as slowly
     return {"Retry-After": str(RETRY_AFTER_S)} if OF_ERROR[type(error)].status == 503 else {}
 
 

@@ -186,13 +186,18 @@ FaceKind = TypeVar("FaceKind")
 
 @_exact
 class Image(TypedDict, Generic[FaceKind]):
-    """What became of an image: faces, largest first, or its error."""
+    """What became of an image: faces, largest first, or its error.
+
+    truncated: there are more faces than MIEN_MAX_FACES, of which these are the largest; absent
+    where these are all.
+    """
 
     index: int
     width: int | None
     height: int | None
     error: Problem | None
     faces: list[FaceKind]
+    truncated: NotRequired[bool]
 
 
 @_exact
@@ -241,13 +246,15 @@ class EmbeddingsAnswer(TypedDict):
 
 @_exact
 class IdentifyAnswer(TypedDict):
-    """The faces of each image with who they may be."""
+    """The faces of each image with who they may be. candidates_per_face: where a call has so many
+    faces that each has no more than these, and not `top_k`."""
 
     images: list[Image[IdentifiedFace]]
     gallery: str
     model: str
     space: str
     threshold: Threshold
+    candidates_per_face: NotRequired[int]
     timings_ms: Timings
     request_id: str
 
@@ -275,13 +282,15 @@ class AttributesAnswer(TypedDict):
 @_exact
 class AnalyzeAnswer(TypedDict):
     """The faces of each image with what was asked for. models: the networks that told it, by task;
-    space: where embeddings, gallery and threshold: where identities were asked for."""
+    space: where embeddings, gallery and threshold: where identities were asked for;
+    candidates_per_face: as in IdentifyAnswer."""
 
     images: list[Image[AnalyzedFace]]
     models: dict[str, str]
     space: NotRequired[str]
     gallery: NotRequired[str]
     threshold: NotRequired[Threshold]
+    candidates_per_face: NotRequired[int]
     timings_ms: Timings
     request_id: str
 

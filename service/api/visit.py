@@ -50,6 +50,14 @@ def visit_of(request: Request) -> Visit | None:
     return visit
 
 
+def caller_of(request: Request) -> str:
+    """Who makes the request, for what callers share: their key, or their address without one."""
+    visit = visit_of(request)
+    if visit is not None and visit.key is not None:
+        return f"key {visit.key.name}"
+    return f"address {request.client.host if request.client else ''}"
+
+
 def admit_fields(request: Request, fields: object) -> None:
     """Nothing, when the key is good for what a call's fields name. Raises ScopeMissing,
     GalleryForbidden."""

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 DIMENSIONS: Final = 512
 DEFAULT_GALLERY: Final = "default"
 LARGEST_PAGE: Final = 1000
+LARGEST_PAGE_BYTES: Final = 4 * 1024 * 1024
 LARGEST_TOP_K: Final = 1000
 LONGEST_RETENTION_DAYS: Final = 36_500
 
@@ -196,7 +197,10 @@ DEEDS: Final = (DELETED, KEY_ERASED, OVERWRITTEN, LOG_TRUNCATED)
 
 @dataclass(frozen=True)
 class Page(Generic[Item]):
-    """Some items in order of creation. next_cursor: where the next page begins, None at the end."""
+    """Some items in order of creation, as many as were asked for or as fit LARGEST_PAGE_BYTES.
+
+    next_cursor: where the next page begins, None at the end.
+    """
 
     items: list[Item]
     next_cursor: str | None

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from service.errors import GalleryUnknown, SpaceMismatch
 from service.gallery import boundary
-from service.gallery.contract import KEEP, GalleryRecord, Keep
+from service.gallery.contract import KEEP, GalleryRecord, Keep, Page
 from service.gallery.live import Standing
+from service.gallery.paging import first_rows, page_of
 from service.gallery.sqlite import Transaction
 
 _GALLERY: Final = (
@@ -71,10 +72,11 @@ def gallery(db: Transaction, number: int) -> GalleryRecord:
     return _gallery_record(row)
 
 
-def galleries(db: Transaction, after: int, limit: int) -> list[tuple[int, GalleryRecord]]:
-    """At most `limit` galleries with greater numbers, with their numbers."""
+def galleries(db: Transaction, after: int, limit: int) -> Page[GalleryRecord]:
+    """At most `limit` galleries with greater numbers."""
     page = f"SELECT number, {_GALLERY} FROM galleries WHERE number > ? ORDER BY number LIMIT ?"
-    return [(number, _gallery_record(row)) for number, *row in db.execute(page, (after, limit))]
+    rows, more = first_rows(db.execute(page, (after, limit + 1)), limit)
+    return page_of("g", [(number, _gallery_record(row)) for number, *row in rows], more)
 
 
 def update_gallery(db: Transaction, number: int, **columns: Keep | str | int | None) -> None:

@@ -23,9 +23,11 @@ from service.gallery.contract import (
     FaceRecord,
     Keep,
     NearestFace,
+    Page,
     PersonRecord,
 )
 from service.gallery.live import Standing
+from service.gallery.paging import first_rows, page_of
 from service.gallery.safe import KeysOf, Safe, broken_told, safe
 from service.gallery.sealed import SealBroken
 from service.gallery.sqlite import Transaction
@@ -131,15 +133,15 @@ def person(db: Transaction, keys: KeysOf, number: int) -> PersonRecord:
 
 def persons(
     db: Transaction, keys: KeysOf, gallery: Standing, after: int, limit: int
-) -> list[tuple[int, PersonRecord]]:
-    """At most `limit` persons with greater numbers, with their numbers."""
+) -> Page[PersonRecord]:
+    """At most `limit` persons with greater numbers."""
     page = (
         f"SELECT persons.number, {_PERSON} WHERE persons.gallery = ? AND persons.number > ?"
         " ORDER BY persons.number LIMIT ?"
     )
-    rows = db.execute(page, (gallery.number, after, limit)).fetchall()
+    rows, more = first_rows(db.execute(page, (gallery.number, after, limit + 1)), limit)
     theirs = keys(row[1] for row in rows)
-    return [(number, _person_record(theirs, row)) for number, *row in rows]
+    return page_of("p", [(number, _person_record(theirs, row)) for number, *row in rows], more)
 
 
 def id_if_it_opens(db: Transaction, keys: KeysOf, number: int) -> str | None:

@@ -10,7 +10,7 @@ the two files, and who lies in the file unsealed, is put right when it is opened
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +48,10 @@ from service.gallery.contract import (
 from service.gallery.datakeys import DataKeys
 from service.gallery.erasing import Eraser
 from service.gallery.live import LiveIndexes
+from service.gallery.paging import page_of
 from service.gallery.sealed import MasterKeys
 from service.gallery.sqlite import SqliteFile, Transaction
 from service.gallery.vault import open_vault
-
-Item = TypeVar("Item")
 
 
 class Store:
@@ -134,7 +133,7 @@ class Store:
     def list_galleries(self, *, cursor: str | None = None, limit: int = 100) -> Page[GalleryRecord]:
         after, limit = boundary.cursor_number("g", cursor), boundary.page_limit(limit)
         with self._file.read() as db:
-            return _page("g", galleries.galleries(db, after, limit + 1), limit)
+            return galleries.galleries(db, after, limit)
 
     def update_gallery(
         self,
@@ -211,9 +210,7 @@ class Store:
 
         def at(db: Transaction) -> Page[PersonRecord]:
             home = galleries.standing(db, gallery)
-            return _page(
-                "p", people.persons(db, self._vault.keys_of, home, after, limit + 1), limit
-            )
+            return people.persons(db, self._vault.keys_of, home, after, limit)
 
         return look(self._file, at)
 
@@ -306,7 +303,8 @@ class Store:
         with self._file.read() as db:
             home = galleries.standing(db, gallery)
             person = people.person_number(db, home, person_id)
-            return _page("f", people.faces(db, person, person_id, after, limit + 1), limit)
+            faces = people.faces(db, person, person_id, after, limit + 1)
+            return page_of("f", faces[:limit], more=len(faces) > limit)
 
     def get_face(self, gallery: str, person_id: str, face_id: str) -> FaceRecord:
         with self._file.read() as db:
@@ -409,9 +407,3 @@ class Store:
     def close(self) -> None:
         self._vault.close()
         self._file.close()
-
-
-def _page(kind: str, rows: list[tuple[int, Item]], limit: int) -> Page[Item]:
-    """A page of at most `limit` of the rows, of which one more was read if there is one."""
-    items = [item for _, item in rows[:limit]]
-    return Page(items, boundary.cursor(kind, rows[limit - 1][0]) if len(rows) > limit else None)

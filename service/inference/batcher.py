@@ -2,14 +2,13 @@
 
 No waiter is forgotten: each gets its own rows, the failure of a batch it was in, or has left and is
 dropped before more work goes into it. Nobody waits for company: what is there when the network
-becomes free is the next batch. Callers of many crops take turns, a batch each, so that a photograph
-of a crowd does not hold up one of a single face.
+becomes free is the next batch. Those who wait take turns, a batch each, and so do calls and callers
+(service/turns.py), so that many photographs of crowds do not hold up one of a single face.
 """
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import NotReady, QueueFull
+from service.turns import FairLine, Turn, current_turn
 
 Array = NDArray[Any]
 
@@ -28,6 +28,7 @@ class _Waiter:
 
     crops: Array
     answer: "Future[Array]"
+    turn: Turn
     since_s: float = field(default_factory=time.perf_counter)
     taken: int = 0
     rows: dict[int, Array] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class Batcher:
         self._max_waiting = max_waiting
         self._line_is = line_is
         self._batch_begins = batch_begins
-        self._line: deque[_Waiter] = deque()
+        self._line: FairLine[_Waiter] = FairLine()
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
@@ -97,7 +98,8 @@ class Batcher:
         """The rows of `run` for these crops, to come; cancel it to leave the line.
 
         crops: (N, ...), N at least 1, not modified. A caller is let in whole, however many crops it
-        brings, as long as the line is not full before. Raises QueueFull, NotReady after `close`.
+        brings, as long as the line is not full before, and who makes the call has not more crops in
+        it than are free for others. Raises QueueFull, NotReady after `close`.
         """
         if len(crops) == 0:
             raise ValueError("there are no crops to run")
@@ -106,11 +108,16 @@ class Batcher:
                 raise NotReady(["the service is stopping"])
             if (waiting := self._crops_in_line()) >= self._max_waiting:
                 raise QueueFull(waiting, self._max_waiting)
-            waiter = _Waiter(crops, Future())
-            self._line.append(waiter)
+            waiter = _Waiter(crops, Future(), current_turn())
+            free = self._max_waiting - waiting
+            if (own := self._crops_of(waiter.turn.caller)) > free:
+                raise QueueFull(own, free)
+            self._line.append(waiter, waiter.turn)
             self._line_is(waiting + waiter.left)
             self._changed.notify()
-        return waiter.answer
+        answer = waiter.answer
+        answer.add_done_callback(lambda done: self._let_go(waiter) if done.cancelled() else None)
+        return answer
 
     def close(self) -> None:
         """Lets nobody in any more, answers who is in line, and ends the threads."""
@@ -120,8 +127,19 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
+    def _let_go(self, waiter: _Waiter) -> None:
+        with self._changed:
+            self._line.remove(waiter, waiter.turn)
+            if not self._line:  # else the next batch tells
+                self._line_is(0)
+
     def _crops_in_line(self) -> int:
         return sum(waiter.left for waiter in self._line if not waiter.answer.cancelled())
+
+    def _crops_of(self, caller: Hashable) -> int:
+        if caller is None:
+            return 0
+        return sum(waiter.left for waiter in self._line if waiter.turn.caller == caller)
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -144,15 +162,14 @@ class Batcher:
                 self._changed.wait_for(lambda: self._line or self._closed)
                 if not self._line:
                     return []
-                while self._line and room:
-                    waiter = self._line.popleft()
+                while room and (waiter := self._line.pop()) is not None:
                     if waiter.answer.done():  # it left, or another piece of it failed
                         continue
                     start, waiter.taken = waiter.taken, waiter.taken + min(room, waiter.left)
                     room -= waiter.taken - start
                     batch.append(_Piece(waiter, start, waiter.taken))
             if batch[-1].waiter.left:
-                self._line.append(batch[-1].waiter)
+                self._line.append(batch[-1].waiter, batch[-1].waiter.turn)
             if self._line:
                 self._changed.notify()
             self._line_is(self._crops_in_line())

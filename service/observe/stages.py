@@ -1,8 +1,10 @@
 """What happened on a call's way: one record, which whoever wants to know reads.
 
-How long each stage took and what came of it, as plain numbers, of which none tells of whom.
+How long each stage took and what came of it, as plain numbers, of which none tells of whom. A call
+that is over is stopped here: it begins no further stage.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,13 @@ STAGES: Final = (
     *("decode", "detect", "align", "embed", "expression", "attributes"),
     *("search", "decide", "store"),
 )
+
+
+LAST: Final = "store"  # once begun it is waited for: half of it cannot be done
+
+
+class Stopped(Exception):
+    """The call is over, and nobody waits for what this stage would give."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +53,23 @@ class Stages:
         self.images: list[tuple[float, ...] | None] = []
         self.decisions: list[str] = []
         self.top1: list[tuple[str, float]] = []
+        self._lock = threading.Lock()
+        self._stopped = self._storing = False
+
+    def stop(self) -> bool:
+        """Let no further stage begin; False if the last one has begun, which goes on."""
+        with self._lock:
+            self._stopped = not self._storing
+            return self._stopped
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Adds the time spent inside to the stage, also when it ends in an error."""
+        """Adds the time spent inside to the stage, also when it ends in an error. Raises Stopped
+        where the call is over."""
+        with self._lock:
+            if self._stopped:
+                raise Stopped
+            self._storing = self._storing or stage == LAST
         begun = time.perf_counter()
         try:
             yield

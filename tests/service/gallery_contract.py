@@ -41,6 +41,7 @@ from service.errors import (
     PersonUnknown,
     SpaceMismatch,
 )
+from service.gallery import paging
 from service.gallery.contract import (
     BASES,
     DELETED,
@@ -630,6 +631,23 @@ class GalleryContract:
         full = gallery.list_persons("default", limit=5)
         assert full.next_cursor is None
         assert full.items[0] == gallery.get_person("default", "p3")
+
+    def test_a_page_ends_before_it_has_more_bytes_than_it_may(
+        self, gallery: Galleries, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(paging, "LARGEST_PAGE_BYTES", 5_000)
+        wide = {"note": "é" * 1_000}
+        for n in range(6):
+            gallery.create_person("default", person_id=f"p{n}", metadata=wide)
+            gallery.create_gallery(f"g{n}", metadata=wide)
+        gallery.create_person("default", person_id="widest", metadata={"note": "x" * 16_000})
+        first = gallery.list_persons("default", limit=1000)
+        assert 1 <= len(first.items) <= 2
+        persons = all_pages(lambda c: gallery.list_persons("default", cursor=c, limit=1000))
+        assert [p.id for p in persons] == [*(f"p{n}" for n in range(6)), "widest"]
+        assert len(gallery.list_galleries(limit=1000).items) <= 3  # `default` is one, and narrow
+        listed = all_pages(lambda c: gallery.list_galleries(cursor=c, limit=1000))
+        assert [g.name for g in listed] == ["default", *(f"g{n}" for n in range(6))]
 
     def test_pages_stay_in_step_while_others_come_and_go(self, gallery: Galleries) -> None:
         for n in range(6):

@@ -1,157 +1,244 @@
-"""service/gallery/turns.py: one at a time, and who waits goes before who comes again."""
+"""service/turns.py: turns go round callers and calls, and what is given up is let go."""
 
-import fcntl
-import subprocess
-import sys
+import gc
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.errors import StorageUnavailable
-from service.gallery.turns import Turns
-
-
-@pytest.fixture
-def turns(tmp_path: Path) -> Iterator[Turns]:
-    opened = Turns(tmp_path / "file", patience_s=60)
-    yield opened
-    opened.close()
+from service.observe.stages import Stages, Stopped
+from service.turns import CURRENT, FairLine, FairPool, Turn
 
 
-def is_locked(path: Path) -> bool:
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+@contextmanager
+def pool_of(threads: int, **options: Any) -> Iterator[FairPool]:
+    pool = FairPool(threads, "test", **options)
+    try:
+        yield pool
+    finally:
+        pool.shutdown()
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Returns when it is true; the test's timeout is the limit."""
-    while not true():
-        threading.Event().wait(0.001)
+@contextmanager
+def turn_of(turn: Turn) -> Iterator[None]:
+    before = CURRENT.set(turn)
+    try:
+        yield
+    finally:
+        CURRENT.reset(before)
 
 
-def test_threads_are_served_in_the_order_of_their_coming(turns: Turns) -> None:
-    served: list[int] = []
-
-    def wait_for_a_turn(n: int) -> None:
-        with turns.mine():
-            served.append(n)
-
-    threads = [threading.Thread(target=wait_for_a_turn, args=(n,)) for n in range(6)]
-    with turns.mine():
-        for n, thread in enumerate(threads, start=1):
-            thread.start()
-            until(lambda n=n: len(turns._line._waiting) == n)
-    for thread in threads:
-        thread.join()
-    assert served == list(range(6))
+def order_of(line: FairLine[str]) -> list[str]:
+    taken = []
+    while (item := line.pop()) is not None:
+        taken.append(item)
+    return taken
 
 
-def test_who_just_had_a_turn_does_not_jump_in_before_another_process(
-    turns: Turns, tmp_path: Path
-) -> None:
-    other, served = Turns(tmp_path / "file", patience_s=60), []
-
-    def wait_for_a_turn() -> None:
-        with other.mine():
-            served.append("other")
-
-    for _ in range(10):
-        waiting = threading.Thread(target=wait_for_a_turn)
-        with turns.mine():
-            waiting.start()
-            until(lambda: is_locked(tmp_path / "file-next"))
-        with turns.mine():
-            served.append("again")
-        waiting.join()
-    assert served == ["other", "again"] * 10
-    other.close()
+def test_turns_go_round_callers_and_round_the_calls_of_each() -> None:
+    line: FairLine[str] = FairLine()
+    first, second, other = Turn("ada"), Turn("ada"), Turn("bo")
+    for name, turn in (("a", first), ("b", second), ("c", other)):
+        for number in range(3):
+            line.append(f"{name}{number}", turn)
+    assert order_of(line) == ["a0", "c0", "b0", "c1", "a1", "c2", "b1", "a2", "b2"]
 
 
-def test_two_never_have_a_turn_at_once(tmp_path: Path) -> None:
-    inside, most = 0, 0
-
-    def count_who_is_inside(turns: Turns) -> None:
-        nonlocal inside, most
-        for _ in range(50):
-            with turns.mine():
-                inside += 1
-                most = max(most, inside)
-                threading.Event().wait(0.0001)  # lets the others try
-                inside -= 1
-
-    processes = [Turns(tmp_path / "file", patience_s=60) for _ in range(3)]
-    threads = [
-        threading.Thread(target=count_who_is_inside, args=(turns,)) for turns in processes * 2
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
-    for turns in processes:
-        turns.close()
+def test_a_call_that_comes_late_waits_for_one_turn_of_each_other_caller() -> None:
+    line: FairLine[str] = FairLine()
+    crowd, late = Turn("ada"), Turn("bo")
+    for number in range(30):
+        line.append(f"crowd {number}", crowd)
+    line.pop()
+    line.append("late", late)
+    assert [line.pop(), line.pop()] == ["crowd 1", "late"]
 
 
-def test_a_turn_that_does_not_come_is_given_up_and_hinders_no_one(tmp_path: Path) -> None:
-    turns, hasty = (Turns(tmp_path / "file", patience_s=patience) for patience in (60, 0.01))
-    with turns.mine(), pytest.raises(StorageUnavailable, match="another process"), hasty.mine():
-        pass
-    with hasty.mine():
-        told: list[str] = []
-
-        def ask() -> None:
-            try:
-                with hasty.mine():
-                    pass
-            except StorageUnavailable as error:
-                told.append(error.reason)
-
-        thread = threading.Thread(target=ask)
-        thread.start()
-        thread.join()
-        assert told == ["it is busy with other writes"]
-    for each in (turns, hasty):
-        with each.mine():
-            pass
-        each.close()
+def test_calls_of_nobody_take_turns_with_each_other() -> None:
+    line: FairLine[str] = FairLine()
+    first, second = Turn(), Turn()
+    for item, turn in (("a0", first), ("a1", first), ("b0", second)):
+        line.append(item, turn)
+    assert order_of(line) == ["a0", "b0", "a1"]
 
 
-DYING = """
-import os, sys
-from pathlib import Path
-from service.gallery.turns import Turns
-
-with Turns(Path(sys.argv[1]), patience_s=1).mine():
-    os.kill(os.getpid(), 9)
-"""
-
-
-def test_the_turn_of_a_killed_process_is_given_back(turns: Turns, tmp_path: Path) -> None:
-    died = subprocess.run(
-        [sys.executable, "-c", DYING, str(tmp_path / "file")],
-        cwd=Path(__file__).resolve().parents[2],
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from("abc"), st.integers(0, 2)), st.sampled_from(["pop", "drop"])
+        ),
+        max_size=40,
     )
-    assert died.returncode == -9
-    with turns.mine():
-        assert is_locked(tmp_path / "file-turn")
-        assert not is_locked(tmp_path / "file-next")
+)
+def test_everything_comes_out_once_in_the_order_of_its_call(steps: list[Any]) -> None:
+    turns = {(caller, call): Turn(caller) for caller in "abc" for call in range(3)}
+    line: FairLine[tuple[Any, int]] = FairLine()
+    waiting: dict[Any, list[tuple[Any, int]]] = {call: [] for call in turns}
+    for number, step in enumerate(steps):
+        if step == "pop":
+            item = line.pop()
+            assert (item is None) == (not any(waiting.values()))
+            if item is not None:
+                assert waiting[item[0]].pop(0) == item
+        elif step == "drop":
+            for call, items in waiting.items():
+                if items:
+                    line.remove(items.pop(), turns[call])
+                    break
+        else:
+            waiting[step].append((step, number))
+            line.append((step, number), turns[step])
+    assert len(line) == len(list(line)) == sum(map(len, waiting.values()))
 
 
-def test_what_raises_gives_its_turn_back(turns: Turns, tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), turns.mine():
-        raise ZeroDivisionError
-    assert not is_locked(tmp_path / "file-turn")
+def test_a_pool_takes_turns_between_calls() -> None:
+    entered, may_go, done = threading.Event(), threading.Event(), []
+
+    def work(name: str) -> None:
+        entered.set()
+        assert may_go.wait(60)
+        done.append(name)
+
+    with pool_of(1) as pool:
+        with turn_of(Turn("ada")):
+            crowd = [pool.submit(work, f"crowd {number}") for number in range(4)]
+        assert entered.wait(60)
+        with turn_of(Turn("bo")):
+            single = pool.submit(work, "single")
+        may_go.set()
+        for future in (*crowd, single):
+            future.result(60)
+    assert done == ["crowd 0", "crowd 1", "single", "crowd 2", "crowd 3"]
 
 
-def test_nobody_has_a_turn_once_it_is_closed(tmp_path: Path) -> None:
-    turns = Turns(tmp_path / "file", patience_s=60)
-    turns.close()
-    turns.close()
-    with pytest.raises(StorageUnavailable, match="closed"), turns.mine():
+def test_light_work_of_another_call_is_done_while_heavy_work_has_every_thread() -> None:
+    may_go, both_in = threading.Event(), threading.Barrier(3)
+
+    def heavy(_: str) -> None:
+        both_in.wait(60)
+        assert may_go.wait(60)
+
+    with pool_of(2, is_light=lambda kind: kind == "light") as pool:
+        with turn_of(Turn("ada")):
+            crowd = [pool.submit(heavy, "heavy") for _ in range(2)]
+            both_in.wait(60)
+            own = pool.submit(str, "light")
+        with turn_of(Turn("bo")):
+            assert pool.submit(str, "light").result(60) == "light"
+            waits = pool.submit(str, "heavy")
+        assert not own.done()  # a call has the one more thread only while it has no other
+        assert not waits.done()
+        may_go.set()
+        assert (own.result(60), waits.result(60)) == ("light", "heavy")
+        for future in crowd:
+            future.result(60)
+
+
+class Photograph:
+    """Something that takes memory."""
+
+
+def test_what_is_cancelled_is_let_go_before_its_turn_comes() -> None:
+    entered, may_go = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        assert may_go.wait(60)
+
+    with pool_of(1) as pool:
+        first = pool.submit(block)
+        assert entered.wait(60)
+        photograph = Photograph()
+        held = weakref.ref(photograph)
+        waiting = pool.submit(lambda seen: None, photograph)
+        del photograph
+        assert waiting.cancel()
+        del waiting
+        gc.collect()
+        assert held() is None
+        may_go.set()
+        first.result(60)
+
+
+def test_what_was_done_is_let_go_while_the_thread_waits_for_more() -> None:
+    with pool_of(1) as pool:
+        photograph = Photograph()
+        held = weakref.ref(photograph)
+        pool.submit(lambda seen: None, photograph).result(60)
+        pool.submit(lambda: None).result(60)  # so that the first is behind its thread
+        del photograph
+        gc.collect()
+        assert held() is None
+
+
+def test_a_failure_reaches_who_waits_and_the_thread_goes_on() -> None:
+    def fail() -> None:
+        raise KeyError("this one")
+
+    with pool_of(1) as pool:
+        with pytest.raises(KeyError, match="this one"):
+            pool.submit(fail).result(60)
+        assert pool.submit(int, "7").result(60) == 7
+
+
+def test_a_call_that_is_over_begins_nothing_more_and_is_left_when_its_work_has_ended() -> None:
+    entered, may_go, left = threading.Event(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        assert may_go.wait(60)
+
+    turn = Turn("ada")
+    with pool_of(1) as pool:
+        with turn_of(turn):
+            running = pool.submit(block)
+            assert entered.wait(60)
+            waiting = pool.submit(pytest.fail, "the call is over")
+        turn.close(left.set)
+        assert not left.is_set()
+        may_go.set()
+        running.result(60)
+        assert left.wait(60)
+        assert pool.submit(int, "7").result(60) == 7
+        assert waiting.cancelled()
+
+
+def test_a_pool_that_is_shut_down_does_or_cancels_what_is_in_line() -> None:
+    pool = FairPool(1, "test")
+    left = [pool.submit(int, str(number)) for number in range(5)]
+    pool.shutdown()
+    assert [future.result(60) for future in left] == list(range(5))
+    with pytest.raises(RuntimeError):
+        pool.submit(int, "7")
+    entered, may_go = threading.Event(), threading.Event()
+    pool = FairPool(1, "test")
+    running = pool.submit(lambda: entered.set() or may_go.wait(60))
+    assert entered.wait(60)
+    waiting = pool.submit(int, "7")
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert waiting.cancelled()
+    may_go.set()
+    pool.shutdown()
+    assert running.result(60)
+
+
+def test_a_call_that_is_stopped_begins_no_further_stage() -> None:
+    stages = Stages()
+    with stages.measure("decode"):
+        assert stages.stop()
+    with pytest.raises(Stopped), stages.measure("detect"):
+        pytest.fail("it began")
+    assert list(stages.seconds()) == ["decode"]
+
+
+def test_a_call_whose_faces_are_being_stored_is_not_stopped() -> None:
+    stages = Stages()
+    with stages.measure("store"):
+        assert not stages.stop()
+    with stages.measure("decide"):
         pass
