@@ -49,6 +49,7 @@ MienError
 │   └── CalibrationLost           calibration-lost: a gallery is bound to one that cannot be used
 ├── ServiceError                  not the caller's fault
 │   ├── QueueFull                 queue-full
+│   ├── ConnectionsFull           connections-full: those that are left are kept for probes
 │   ├── NotReady                  not-ready
 │   ├── StorageFull               storage-full: nothing of the call was kept
 │   ├── StorageUnavailable        storage-unavailable: locked, read-only or damaged
@@ -471,6 +472,16 @@ class QueueFull(ServiceError):
     slug = "queue-full"
     text = "{value} requests are waiting; the limit is {limit}: try again in a moment"
     value: int
+    limit: int
+
+
+@dataclass(eq=False)
+class ConnectionsFull(ServiceError):
+    slug = "connections-full"
+    text = (
+        "all connections are in use; the limit is {limit}, and the last ones are kept for "
+        "/healthz, /readyz and /metrics: try again in a moment"
+    )
     limit: int
 
 

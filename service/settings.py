@@ -20,6 +20,7 @@ _CLIENT_KEY: Final = PREFIX + "KEY"
 _CLIENT_URL: Final = PREFIX + "URL"
 MIB: Final = 1024 * 1024
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?(:[0-9]{1,5})?")
+LEAST_CONNECTIONS: Final = 16
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
 
 
@@ -57,6 +58,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(64 * MIB, ge=1)
     max_pixels: int = Field(40_000_000, ge=1)
     body_timeout_s: float = Field(60.0, gt=0)
+    max_connections: int = Field(0, ge=0, le=1_000_000)
+    head_timeout_s: float = Field(10.0, gt=0)
+    write_timeout_s: float = Field(30.0, gt=0)
 
     @field_validator("hosts")
     @classmethod
@@ -67,6 +71,14 @@ class Settings(BaseSettings):
                 reason = "a name or address as in kiosk.example,192.0.2.7: no scheme, path or *"
                 raise ValueError(f"{name!r} matches no caller; write {reason}")
         return hosts
+
+    @field_validator("max_connections")
+    @classmethod
+    def _enough(cls, connections: int) -> int:
+        """Raise ValueError for fewer connections than leave some beside those kept for probes."""
+        if 0 < connections < LEAST_CONNECTIONS:
+            raise ValueError(f"write at least {LEAST_CONNECTIONS}, or 0 for the default")
+        return connections
 
     @property
     def networks(self) -> dict[str, str]:

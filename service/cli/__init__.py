@@ -82,7 +82,7 @@ Threshold = Annotated[float | None, typer.Option(help="The least similarity of a
 def serve() -> None:
     """Serve until told to stop, as MIEN_HOST, MIEN_PORT, MIEN_WORKERS and the others say."""
     with plain_errors():
-        from service.app import serve as run  # here: a client needs no networks
+        from service.server import serve as run  # here: a client needs no networks
 
         run(read_settings())
 
