@@ -62,6 +62,7 @@ def serve(settings: Settings) -> None:
             "service.app:app_from_environment",
             factory=True,
             workers=settings.workers,
+            timeout_worker_healthcheck=_WORKER_ANSWERS_S,  # of one that SIGHUP begins
             **options,
         )
         Supervisor(config, [_bound(config)], folder=folder, answers_s=_WORKER_ANSWERS_S).run()

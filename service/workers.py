@@ -143,18 +143,16 @@ class Supervisor(Multiprocess):
     def _failed(self, slot: _Slot, now_s: float) -> None:
         """Note that the worker ended, and when the next is begun."""
         pid, status = slot.process.pid, slot.process.exitcode
-        reason = None if pid is None else take_reason(self._folder, pid)
-        if slot.ready_s is None or reason is not None:
-            why = reason or f"its process ended with status {status}; the log says more"
-        else:
-            why = f"its process ended with status {status} while it served"
+        left = None if pid is None else take_reason(self._folder, pid)
+        slug, reason = left or (f"status {status}", "the lines before this one may have it")
         pause_s = min(LONGEST_PAUSE_S, 2.0 ** min(slot.failures, 10))
         slot.failures += 1
         slot.begin_s = now_s + pause_s
         place = self.processes.index(slot.process) + 1
-        slot.degraded = f"worker {place} of {len(self.processes)} is not running: {why}"
+        ended = f"worker {place} of {len(self.processes)} ended ({slug}) and is begun again"
+        slot.degraded = f"{ended}; the log says why"
         told = {"pid": pid, "status": status, "attempt": slot.failures, "pause_s": pause_s}
-        log.error("worker failed", **told, reason=why)
+        log.error("worker failed", **told, reason=reason)
 
     def _begin(self, at: int, slot: _Slot) -> None:
         process = multiprocess.Process(self.config, self.sockets)

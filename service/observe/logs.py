@@ -8,9 +8,9 @@ its text, which may quote what was sent.
 
 import logging
 import sys
-import time
 import traceback
 from collections import Counter
+from time import monotonic
 from typing import Any, Final, Literal, TextIO
 
 import structlog
@@ -41,7 +41,7 @@ class Throttle:
 
     def suppressed(self) -> int | None:
         """How many lines were held back since the last one passed; None: hold this one back."""
-        now_s = time.monotonic()
+        now_s = monotonic()
         if self._passed_s is not None and now_s - self._passed_s < self._every_s:
             self._suppressed += 1
             return None

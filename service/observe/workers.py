@@ -52,19 +52,23 @@ def reason_left(folder: Path | None, pid: int) -> Iterator[None]:
     except MienError as error:
         if folder is not None:
             with suppress(OSError):
-                _reason_file(folder, pid).write_text(json.dumps(str(error)), encoding="utf-8")
+                reason = json.dumps([error.slug, str(error)])
+                _reason_file(folder, pid).write_text(reason, encoding="utf-8")
         raise
 
 
-def take_reason(folder: Path, pid: int) -> str | None:
-    """The reason that the worker process left, removed; None if there is none."""
+def take_reason(folder: Path, pid: int) -> tuple[str, str] | None:
+    """The slug and text of the error that the worker process left, removed; None if there is none.
+
+    The text may have paths in it: it is for the log, and the slug for /readyz, which anybody reads.
+    """
     file = _reason_file(folder, pid)
     try:
-        reason = json.loads(file.read_bytes())
+        slug, text = json.loads(file.read_bytes())
         file.unlink()
     except (OSError, ValueError):
         return None
-    return str(reason)
+    return slug, text
 
 
 def _reason_file(folder: Path, pid: int) -> Path:

@@ -84,8 +84,6 @@ def test_out_of_descriptors_is_one_line_and_heals(
         for _ in range(100):
             stack.enter_context(opened(address))
         until(lambda: "out of file descriptors" in log.read_text(encoding="utf-8"))
-        # It accepts again each second, and fails again; as many lines as that would be.
-        until(lambda: accepted_again(process.pid))
         stack.close()
         with urllib.request.urlopen(f"{address}/healthz", timeout=600) as answer:
             assert answer.status == 200
@@ -96,10 +94,3 @@ def test_out_of_descriptors_is_one_line_and_heals(
     assert line["connections"] > 0
     assert len(lines) < 100
     assert not any("Traceback" in one or "a task failed" in one for one in lines)
-
-
-def accepted_again(pid: int, seen: list[float] = []) -> bool:  # noqa: B006
-    """Whether the process has used a fifth of a second of processor since it was first asked."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    seen.append((int(fields[11]) + int(fields[12])) / 100)
-    return seen[-1] - seen[0] > 0.2

@@ -17,13 +17,13 @@ from tests.standin import NAME
 UNOPENED = """
 import pathlib
 import service.gallery
-from service.errors import StorageUnavailable
+from service.errors import ArtefactError
 
 _open = service.gallery.open_gallery
 
 def open_gallery(*given, **named):
     if pathlib.Path({marker!r}).exists():
-        raise StorageUnavailable("the test keeps it")
+        raise ArtefactError("the store", "the test keeps it")
     return _open(*given, **named)
 
 service.gallery.open_gallery = open_gallery
@@ -93,7 +93,8 @@ def test_the_others_stay_ready_and_say_which_worker_cannot_start_and_why(
             assert status == 200
             return " ".join(body.get("degraded", []))
 
-        assert "is not running" in until(degraded)
+        assert "ended (status -9)" in until(degraded)
+        until(lambda: "artefact-refused" in (degraded() or ""))
         assert workers_ready(address) == 1
         marker.unlink()
         until(lambda: not degraded())

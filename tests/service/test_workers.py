@@ -171,8 +171,8 @@ def test_the_others_know_of_a_worker_that_cannot_start_and_why(watched: Watched)
     known = watched.look()
     assert (known.wanted, known.ready) == (2, 1)
     [sentence] = known.degraded
-    assert sentence.startswith("worker 1 of 2 is not running: ")
-    assert "the disk is gone" in sentence
+    assert sentence.startswith("worker 1 of 2 ended (storage-unavailable)")
+    assert "the disk is gone" in watched.told[-1]["reason"]
     watched.look(1.5)
     watched.look()
     Fake.begun[2].pong(True)
