@@ -28,11 +28,11 @@ from service.settings import LEAST_CONNECTIONS
 
 PLACES: Final = "places"  # the key of a Places in the state of the application's lifespan
 KEPT: Final = 8  # the last connections, on which probes alone are answered
-# Of the limit of open files, for all else: the store, models and logs take some 60, and in one turn
+# Of the limit of open files, for all else: the store, models and logs take some 20, and in one turn
 # of the event loop `BACKLOG` connections may come that are over the limit.
 OTHER_FILES: Final = 256
 BACKLOG: Final = 128
-MOST_BY_DEFAULT: Final = 4096  # what they hold before their first request is some 100 MB
+MOST_BY_DEFAULT: Final = 4096  # bounds their memory where a million files may be open
 LEAST_READ_BYTES_S: Final = 1024
 
 

@@ -5,7 +5,7 @@ import json
 import resource
 import socket
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tests.e2e.server import served
@@ -19,12 +19,13 @@ def opened(address: str) -> socket.socket:
 
 def status_of(address: str, path: str) -> tuple[int, str, str | None]:
     """Status, problem and Connection header of the answer on a connection of its own."""
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=600)
-    connection.request("GET", path)
-    with connection.getresponse() as answer:
-        body = answer.read()
-        kind = json.loads(body).get("type", "") if path != "/metrics" else ""
-        return answer.status, kind.rpartition("/")[2], answer.headers["Connection"]
+    host = address.removeprefix("http://")
+    with closing(http.client.HTTPConnection(host, timeout=600)) as connection:
+        connection.request("GET", path)
+        with connection.getresponse() as answer:
+            body = answer.read()
+            kind = json.loads(body).get("type", "") if path != "/metrics" else ""
+            return answer.status, kind.rpartition("/")[2], answer.headers["Connection"]
 
 
 def test_silent_sockets_refuse_nobody_and_are_ended(
@@ -91,6 +92,6 @@ def test_out_of_descriptors_is_one_line_and_heals(
     lines = log.read_text(encoding="utf-8").splitlines()
     [line] = [json.loads(one) for one in lines if "out of file descriptors" in one]
     assert (line["errno"], line["limit"]) == ("EMFILE", used + 10)
-    assert line["connections"] > 0
+    assert line["connections"] <= 10
     assert len(lines) < 100
     assert not any("Traceback" in one or "a task failed" in one for one in lines)
