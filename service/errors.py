@@ -54,6 +54,7 @@ MienError
 │   ├── BuffersFull               buffers-full: bodies take all the memory that is for them
 │   ├── ShareUsed                 share-used: what is free is for other callers
 │   ├── CallTimedOut              call-timed-out
+│   ├── ConnectionsFull           connections-full: those that are left are kept for probes
 │   ├── NotReady                  not-ready
 │   ├── StorageFull               storage-full: nothing of the call was kept
 │   ├── StorageUnavailable        storage-unavailable: locked, read-only or damaged
@@ -520,6 +521,16 @@ class BuffersFull(ServiceError):
         "try again in a moment"
     )
     value: int
+    limit: int
+
+
+@dataclass(eq=False)
+class ConnectionsFull(ServiceError):
+    slug = "connections-full"
+    text = (
+        "all connections are in use; the limit is {limit}, and the last ones are kept for "
+        "/healthz, /readyz and /metrics: try again in a moment"
+    )
     limit: int
 
 

@@ -20,6 +20,7 @@ _CLIENT_KEY: Final = PREFIX + "KEY"
 _CLIENT_URL: Final = PREFIX + "URL"
 MIB: Final = 1024 * 1024
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?(:[0-9]{1,5})?")
+LEAST_CONNECTIONS: Final = 16
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
 
 
@@ -61,6 +62,9 @@ class Settings(BaseSettings):
     max_faces: int = Field(256, ge=1, le=10_000)
     body_timeout_s: float = Field(60.0, gt=0)
     call_timeout_s: float = Field(60.0, gt=0)
+    max_connections: int = Field(0, ge=0, le=1_000_000)
+    head_timeout_s: float = Field(10.0, gt=0)
+    write_timeout_s: float = Field(30.0, gt=0)
 
     @field_validator("hosts")
     @classmethod
@@ -83,6 +87,14 @@ class Settings(BaseSettings):
                 "half of it"
             )
         return size_bytes
+
+    @field_validator("max_connections")
+    @classmethod
+    def _enough(cls, connections: int) -> int:
+        """Raise ValueError for fewer connections than leave some beside those kept for probes."""
+        if 0 < connections < LEAST_CONNECTIONS:
+            raise ValueError(f"write at least {LEAST_CONNECTIONS}, or 0 for the default")
+        return connections
 
     @property
     def networks(self) -> dict[str, str]:

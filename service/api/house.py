@@ -33,11 +33,17 @@ async def healthz() -> Response:
 @router.get("/readyz", response_model=schemas.State, responses=refuses(503))
 async def readyz(request: Request) -> Response:
     """200 when every call can be answered: models warm and as they are on disk, the store readable
-    and writable, the service not draining; 503 with the reasons else."""
+    and writable, the service not draining; 503 with the reasons else.
+
+    `degraded` says which of several worker processes cannot be started, and why: calls are answered
+    by the others.
+    """
     engine, service = engine_of(request), service_of(request)
     if reasons := await asyncio.to_thread(_reasons, engine, service):
         raise NotReady(reasons)
-    return await json_response({"status": "ready"})
+    workers = await asyncio.to_thread(service.exposition.workers)
+    degraded = {"degraded": list(workers.degraded)} if workers.degraded else {}
+    return await json_response({"status": "ready", **degraded})
 
 
 @router.get(

@@ -274,6 +274,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Call timed out",
             "Send fewer or smaller images a call; the operator sets MIEN_CALL_TIMEOUT_S.",
         ),
+        (
+            _E.ConnectionsFull,
+            503,
+            "Connections full",
+            "Try again after the seconds in Retry-After; the operator sets MIEN_MAX_CONNECTIONS.",
+        ),
         (_E.NotReady, 503, "Not ready", "Try again when GET /readyz answers 200."),
         (_E.StorageFull, 507, "Storage full", "The operator makes room on the disk of MIEN_DATA."),
         (
@@ -325,6 +331,12 @@ PROBLEM_UNKNOWN: Final = Kind(
 REQUEST_REFUSED: Final = Kind(
     "request-refused", 400, "Request refused", "Send well-formed HTTP, as GET /docs says."
 )
+HEAD_TOO_SLOW: Final = Kind(
+    "head-too-slow",
+    408,
+    "Head too slow",
+    "Send a request's head without a pause; the operator sets MIEN_HEAD_TIMEOUT_S.",
+)
 INTERNAL: Final = Kind(
     "internal-error",
     500,
@@ -339,6 +351,7 @@ OF_SLUG: Final[dict[str, Kind]] = {
         METHOD_UNKNOWN,
         PROBLEM_UNKNOWN,
         REQUEST_REFUSED,
+        HEAD_TOO_SLOW,
         INTERNAL,
     )
 }
@@ -359,6 +372,11 @@ def kind_response(
 ) -> Response:
     """The answer to a call that did not get as far as a domain error."""
     return _response(_problem(kind, detail, {}), request, headers or {})
+
+
+def problem_bytes(kind: Kind, detail: str) -> bytes:
+    """The body of an answer to what did not become a request, and so has no id."""
+    return json.dumps(_problem(kind, detail, {}), ensure_ascii=False).encode()
 
 
 def shown(value: Any, longest: int = LONGEST_VALUE) -> Any:

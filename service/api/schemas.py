@@ -584,9 +584,10 @@ class Calibration(TypedDict, total=False):
 
 @_exact
 class State(TypedDict):
-    """How the service is."""
+    """How the service is. degraded: a sentence about each worker process that cannot be started."""
 
     status: str
+    degraded: NotRequired[list[str]]
 
 
 @_exact

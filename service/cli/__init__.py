@@ -88,7 +88,7 @@ Population = Annotated[
 def serve() -> None:
     """Serve until told to stop, as MIEN_HOST, MIEN_PORT, MIEN_WORKERS and the others say."""
     with plain_errors():
-        from service.app import serve as run  # here: a client needs no networks
+        from service.server import serve as run  # here: a client needs no networks
 
         run(read_settings())
 
