@@ -18,7 +18,7 @@ from service.api.bodies import Limits, take_over_body
 from service.api.fields import F
 from service.api.shares import Line
 from service.api.uploads import Call, Form, read_call
-from service.api.visit import caller_of
+from service.api.visit import caller_of, key_of
 from service.drain import DRAINING
 from service.errors import CallTimedOut, NotReady
 from service.guard.gate import Gate
@@ -86,8 +86,9 @@ def begin_stages(request: Request) -> Stages:
 @contextmanager
 def in_line(request: Request) -> Iterator[Stages]:
     """A place in line and a turn for a call whose body has come. Raises QueueFull, ShareUsed."""
-    turn = Turn(caller_of(request))
-    with service_of(request).line.place(turn, take_over_body(request)):
+    turn = Turn(key_of(request))
+    line = service_of(request).line
+    with line.place(turn, take_over_body(request), caller_of(request)):
         before = CURRENT.set(turn)
         try:
             yield begin_stages(request)
