@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-FOR_MACHINES = ("golden", "curve", "tail")  # shown nowhere
+FOR_MACHINES = ("golden", "curve", "tail", "populations")  # shown nowhere
 # No sections, as lists of numbers are none; pictures and other sections tell it.
 TOLD_ELSEWHERE = ("name", "summary", "confusion", "reliability", "reliable")
 PICTURES = "pictures"  # {file: what it shows}, files that lie beside the card

@@ -7,6 +7,7 @@ other. What is written is whole or not written at all.
 
 import argparse
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,10 +49,19 @@ def put_manifest(folder: Path, facts: Mapping[str, Any], figures: Mapping[str, A
     made = {"bytes": len(graph), "opset": OPSET, "revision": git_revision()}
     manifest = {**facts, **_space_of(facts, described["sha256"]), **described, **made, **measured}
     page = card(manifest, picture=(folder / PICTURE).exists())
-    texts = {"CARD.md": page, "manifest.json": json.dumps(manifest, indent=1) + "\n"}
+    texts = {"CARD.md": page, "manifest.json": manifest_text(manifest)}
     _accepted(folder, graph, texts["manifest.json"])
     for name, text in texts.items():
         write_text(folder / name, text)
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """The manifest as JSON, a list of numbers on one line: a curve has hundreds."""
+    text = json.dumps(manifest, indent=1)
+    one_line = re.sub(
+        r"\[\s+(-?[\d.][^\[\]{}\"]*)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text
+    )
+    return one_line + "\n"
 
 
 def _space_of(facts: Mapping[str, Any], sha256: str) -> dict[str, str]:

@@ -256,8 +256,10 @@ def page(report: Mapping[str, Any], command: str) -> str:
 
 
 def _shown(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of SHOWN that there are: too few pairs carry none (verification.supported)."""
     metrics = figures.get("metrics", {})
-    return {name: metrics[of][key] for name, (of, key) in SHOWN.items() if of in metrics}
+    found = {name: metrics[of][key] for name, (of, key) in SHOWN.items() if of in metrics}
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def main() -> None:

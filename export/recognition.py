@@ -20,12 +20,18 @@ from torch import nn
 
 from export.folder import learnt, put_graph, put_manifest, read_facts, said_in, two_steps
 from export.graph import Images, Pixels, UnitLength, proven_graph, real_crops
+from service.decision import Calibration
 from training.checkpoint import rounds_of, warm_up
+from training.evaluate.populations import side_by_side
 from training.recognition import network_of, recipe_of
 
 SIDE = 112
 ABLATION = Path(__file__).resolve().parents[1] / "docs" / "ablation.json"
 FIGURES = ("sha256", "metrics", "calibration", "lfw_failing_pairs")  # what a card takes
+FACES_OF_POPULATIONS = (
+    "FairFace's faces that training leaves out (every tenth), as chips that end inside the "
+    "template, mirrored beyond; children are in no other group than theirs and the whole"
+)
 
 
 def recognition_graph(network: nn.Module, crops: Images, pixel_scale: float = 127.5) -> bytes:
@@ -76,6 +82,8 @@ def write_card(
         "task": "recognition",
         **said,
         **strangers(figures),
+        **populations(figures),
+        **groups_tested(figures),
         **quoted,
         **learnt(network, rounds),
     }
@@ -95,6 +103,50 @@ def strangers(figures: Mapping[str, Any]) -> dict[str, Any]:
     }
     facts = {"data": groups["data"], "at FMR on the calibration": groups["fmr_on_calibration"]}
     return {"false_matches_of_strangers": {**facts, **rates}}
+
+
+def populations(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The calibration's populations side by side, where `evaluate` had strangers to measure on."""
+    calibration = Calibration.from_manifest(figures["calibration"])
+    if not calibration.populations:
+        return {}
+    first: Mapping[str, Any] = next(iter(figures.get("graphs", ())), {})
+    probe = first.get("probe")
+    facts: dict[str, Any] = {"faces": FACES_OF_POPULATIONS}
+    if probe:
+        accuracy = ", ".join(f"{name} {share:.1%}" for name, share in probe["accuracy"].items())
+        facts["predicted"] = (
+            f"by a linear probe on {probe['features']}, fitted to {probe['fitted to']}, "
+            f"cross-validated accuracy there: {accuracy}"
+        )
+    return {"false_matches_by_population": {**facts, "at_1e-3": side_by_side(calibration)}}
+
+
+def groups_tested(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The FMR within the groups of a test set at the thresholds for 1e-3, a row a group."""
+    first: Mapping[str, Any] = next(iter(figures.get("graphs", ())), {})
+    found = first.get("tested_groups")
+    if not found:
+        return {}
+    columns = {
+        f"at {cut['similarity']:.3f}, {edge}, {population}": found["fmr"][population][edge]
+        for population, cut in found["thresholds"].items()
+        for edge in found["fmr"][population]
+    }
+    groups = [("all", "all")] + [
+        (attribute, group)
+        for attribute in ("race", "sex", "age")
+        for group in next(iter(columns.values()))[attribute]
+    ]
+    rows = {
+        group if attribute == "all" else f"{attribute} {group}": {
+            title: f"{fmr[attribute][group]['fmr']:.2g}"
+            for title, fmr in columns.items()
+            if fmr[attribute][group].get("fmr") is not None
+        }
+        for attribute, group in groups
+    }
+    return {"false_matches_tested_by_group": {"data": found["data"], "fmr": rows}}
 
 
 def facts_of_ecacface() -> dict[str, Any]:
@@ -124,8 +176,9 @@ def facts_of_ecacface() -> dict[str, Any]:
         "limits": [
             "Distilled from one small teacher on few people: see metrics for what that gives.",
             "Strangers of other kinds than the calibration's people are confused far more often, "
-            "children most: see false_matches_of_strangers. Measure your own before you set a "
-            "threshold for them.",
+            "children most: see false_matches_of_strangers, false_matches_by_population and "
+            "false_matches_tested_by_group. Ask for population=worst or for one of them, or "
+            "measure your own strangers, before you set a threshold for them.",
             "The calibration's people are mostly celebrities photographed at events; measure on "
             "your own people before a decision matters.",
         ],

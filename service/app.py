@@ -7,23 +7,20 @@ done do /readyz and the calls say yes.
 
 import asyncio
 import errno
+import os
 import platform
-import socket
+import resource
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-import uvicorn
 from fastapi import FastAPI
 from numpy.typing import NDArray
-from uvicorn.supervisors import Multiprocess
 
 from service.api import (
     analyses,
@@ -47,15 +44,16 @@ from service.api.openapi import describe
 from service.api.pages import OwnPages
 from service.api.shares import Line, Shared
 from service.calibration.kept import Calibrations
-from service.cgroup import bounds
-from service.decision import Calibration
-from service.drain import IN_FLIGHT_S, drain_on_sigterm
+from service.connections import PLACES, Places, most_connections
+from service.decision import Calibration, seen_by
+from service.drain import drain_on_sigterm, end_with_parent
 from service.errors import (
     ArtefactError,
     BuffersFull,
     GalleryMissing,
     KeyRequired,
     MienError,
+    PopulationUnknown,
     SettingsError,
     StorageUnavailable,
 )
@@ -76,16 +74,11 @@ from service.memory import give_memory_back
 from service.observe import logs, metrics
 from service.observe.exposition import Exposition
 from service.observe.gpu import no_gpus, open_gpus
-from service.observe.logs import log
+from service.observe.logs import Throttle, log
 from service.observe.watch import open_watch
+from service.observe.workers import reason_left
 from service.retention import keep_swept
-from service.settings import (
-    Settings,
-    hand_down,
-    metrics_folder,
-    read_settings,
-    unknown_variables,
-)
+from service.settings import Settings, metrics_folder, read_settings
 from service.turns import FairPool
 from service.vision.align import EXPRESSION_CANVAS, IDENTITY_CANVAS, WIDE_CANVAS, Canvas
 from service.vision.detect import Cascade, detect_faces
@@ -94,10 +87,6 @@ from service.writers import Writers
 
 _RETRY_S: Final = 2.0
 _STORE_PATIENCE_S: Final = 60.0
-# A worker process that does not answer its parent for so long is killed and begun anew. It answers
-# once its modules are imported: with uvicorn's own five seconds a busy machine would kill each
-# worker as it starts, for ever.
-_WORKER_ANSWERS_S: Final = 60
 # A net under the line of calls, for memory alone (37 KiB a crop): who has a place in that line is
 # not to be refused half-way.
 _MOST_CROPS_IN_LINE: Final = 8192
@@ -135,7 +124,7 @@ def create_app(
 ) -> FastAPI:
     """The application. open_engine: what opens models and store; the real thing unless given.
     served: on a port, where a browser may be pointed at it."""
-    gate = _open_gate(settings)
+    gate = require_gate(settings)
     watch = open_watch(settings.collector, version=version("mien"))
     app = FastAPI(
         title="Mien",
@@ -186,90 +175,15 @@ def app_from_environment() -> FastAPI:
     """The application of the environment's settings: what each worker process starts from."""
     settings = read_settings()
     logs.configure(settings.log)
-    return create_app(settings, served=True)
-
-
-def serve(settings: Settings, *, new_gallery: bool = False) -> None:
-    """Serves until it is told to stop. Raises what is wrong with models, store or device first.
-
-    new_gallery: begin an empty gallery even where the one that was there is lost.
-    """
-    logs.configure(settings.log)
-    for name in unknown_variables():
-        log.warning("no setting of Mien", variable=name)
-    limit = bounds().memory_bytes
-    if limit is not None and settings.worst_case_bytes > limit:
-        worst = settings.worst_case_bytes
-        log.warning("memory limit below worst case", worst_case_bytes=worst, limit_bytes=limit)
-    open_watch(settings.collector, version=version("mien")).close()
-    _open_gate(settings)
-    _require_port(settings)
-    _load_models(settings)
-    open_store(settings, new=new_gallery).close()
-    options: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
-        "server_header": False,
-        "timeout_graceful_shutdown": IN_FLIGHT_S,
-        "log_config": None,
-        "access_log": False,  # the log has a line a request of our own
-    }
-    if settings.workers == 1:
-        uvicorn.run(create_app(settings, served=True), **options)
-        return
-    with TemporaryDirectory(prefix="mien-metrics-") as folder:
-        hand_down(settings, Path(folder))
-        config = uvicorn.Config(
-            "service.app:app_from_environment",
-            factory=True,
-            workers=settings.workers,
-            timeout_worker_healthcheck=_WORKER_ANSWERS_S,
-            **options,
-        )
-        _Workers(config, [_bound(config)]).run()
-
-
-def _bound(config: uvicorn.Config) -> socket.socket:
-    """A socket bound to the address of the configuration, for workers to listen on.
-
-    Its protocol is read from the system: uvicorn makes it with 0 for "the usual one", and asyncio
-    sets TCP_NODELAY on what it accepts only if the listening socket says TCP. Without it, Nagle's
-    algorithm and delayed acknowledgments hold each answer on a kept-alive connection for 40 ms.
-    """
-    return socket.socket(fileno=config.bind_socket().detach())
-
-
-def _require_port(settings: Settings) -> None:
-    """Nothing, where the address can be listened on. Raises SettingsError."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        socket.create_server((settings.host, settings.port), family=family).close()
-    except OSError as error:
-        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        variable = "MIEN_PORT" if of_port else "MIEN_HOST"
-        raise SettingsError(variable, error.strerror or str(error)) from error
-
-
-class _Workers(Multiprocess):
-    """Worker processes on one port. The parent lets go of the port when it tells them to end: else
-    who comes after they have closed it would be kept waiting for nobody. And of the workers' ends
-    of the lines on which it asks them: else it would wait for the answer of one that died then."""
-
-    def keep_subprocess_alive(self) -> None:
-        for process in self.processes:
-            process.child_conn.close()
-        super().keep_subprocess_alive()
-
-    def terminate_all(self) -> None:
-        super().terminate_all()
-        for port in self.sockets:
-            port.close()
+    end_with_parent()
+    with reason_left(metrics_folder(), os.getpid()):
+        return create_app(settings, served=True)
 
 
 def open_everything(settings: Settings) -> Opened:
     """The engine of the settings, not yet warm. Raises ArtefactError, SettingsError, Storage*."""
     give_memory_back()
-    models = _load_models(settings)
+    models = load_models(settings)
     recogniser = models["recognition"]
     cascade = Cascade(**{part: graph.run for part, graph in models["detection"].graphs.items()})
     batchers = {
@@ -289,7 +203,7 @@ def open_everything(settings: Settings) -> Opened:
             if task in CLASSIFIERS
         },
         galleries=store,
-        calibration=_calibration(recogniser),
+        calibration=_calibration(recogniser, settings.population),
         calibrations=Calibrations(settings.calibrations),
         photographs=photographs,
         writers=writers,
@@ -297,6 +211,7 @@ def open_everything(settings: Settings) -> Opened:
         space=recogniser.space,
         max_image_bytes=settings.max_image_bytes,
         max_pixels=settings.max_pixels,
+        population=settings.population,
         max_faces=settings.max_faces,
     )
 
@@ -312,7 +227,7 @@ def open_everything(settings: Settings) -> Opened:
 
 def _store_in_time(settings: Settings) -> Galleries:
     """The galleries. One of several workers waits while others have them locked, as for the
-    deletion of a large gallery: where one that was begun anew fails, uvicorn ends them all."""
+    deletion of a large gallery: to begin it anew takes longer, and is told as a failure."""
     give_up = time.monotonic() + (_STORE_PATIENCE_S if settings.workers > 1 else 0)
     while True:
         try:
@@ -339,7 +254,7 @@ def open_store(settings: Settings, *, new: bool = False) -> Galleries:
     )
 
 
-def _open_gate(settings: Settings) -> Gate:
+def require_gate(settings: Settings) -> Gate:
     """The gate of the settings. Raises SettingsError where nobody could come in, or anybody."""
     gate = open_gate(
         settings.data,
@@ -366,7 +281,7 @@ def _open_gate(settings: Settings) -> Gate:
     return gate
 
 
-def _load_models(settings: Settings) -> dict[str, Artefact]:
+def load_models(settings: Settings) -> dict[str, Artefact]:
     """The networks by their task; none of what is off."""
     return {task: _load_model(settings, task, name) for task, name in settings.networks.items()}
 
@@ -416,12 +331,17 @@ def _canvas(artefact: Artefact) -> Canvas:
     return EXPRESSION_CANVAS.scaled(crops["shape"][2])
 
 
-def _calibration(recogniser: Artefact) -> Calibration:
+def _calibration(recogniser: Artefact, population: str) -> Calibration:
+    """The model's calibration. Raises SettingsError where it lacks the population that decides."""
     try:
-        return Calibration.from_manifest(recogniser.manifest["calibration"])
+        calibration = Calibration.from_manifest(recogniser.manifest["calibration"])
+        seen_by(calibration, population)
+    except PopulationUnknown as error:
+        raise SettingsError("MIEN_POPULATION", str(error)) from error
     except (KeyError, TypeError, ValueError) as error:
         reason = f"its calibration cannot be used: {error}"
         raise ArtefactError(str(recogniser.folder), reason) from error
+    return calibration
 
 
 def _first_output(session: Session, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -447,10 +367,13 @@ async def _lifespan(
     open_engine: Callable[[Settings], Opened],
     unwatch: Callable[[], None],
     app: FastAPI,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[dict[str, Any]]:
     service: Service = app.state.service
-    asyncio.get_running_loop().set_exception_handler(_tell_failure)
-    opened = await asyncio.to_thread(open_engine, settings)
+    places = _places(settings)
+    tell_failure = partial(_tell_failure, places, Throttle())
+    asyncio.get_running_loop().set_exception_handler(tell_failure)
+    with reason_left(service.exposition.folder, os.getpid()):
+        opened = await asyncio.to_thread(open_engine, settings)
     service.artefacts = opened.artefacts
     service.intact = Intact(opened.artefacts).check
     drain_on_sigterm(partial(_begin_to_drain, service))
@@ -465,7 +388,7 @@ async def _lifespan(
     try:
         if settings.workers > 1:  # a ready worker beside a cold one would make /readyz untrue
             await warming
-        yield
+        yield {PLACES: places}
     finally:
         for task in tasks:
             task.cancel()
@@ -474,6 +397,15 @@ async def _lifespan(
         await asyncio.to_thread(opened.close)
         await asyncio.to_thread(service.gate.close)
         await asyncio.to_thread(unwatch)
+
+
+def _places(settings: Settings) -> Places:
+    """The places for connections; read by the server, where there is one."""
+    return Places(
+        most=most_connections(settings.max_connections),
+        head_s=settings.head_timeout_s,
+        write_s=settings.write_timeout_s,
+    )
 
 
 def _begin_to_drain(service: Service) -> None:
@@ -499,9 +431,26 @@ def _tell_end(task: asyncio.Task[None]) -> None:
         log.error("a task failed", exc_info=failure)
 
 
-def _tell_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Logs a failure that nobody waited for, without what asyncio would show of the task."""
-    log.error("a task failed", exc_info=context.get("exception"))
+def _tell_failure(
+    places: Places, throttle: Throttle, loop: asyncio.AbstractEventLoop, context: dict[str, Any]
+) -> None:
+    """Logs a failure that nobody waited for, without what asyncio would show of the task.
+
+    Out of descriptors, asyncio fails a hundred times a second for as long as callers come: of that
+    there is one line a minute.
+    """
+    failure = context.get("exception")
+    if isinstance(failure, OSError) and failure.errno in (errno.EMFILE, errno.ENFILE):
+        if (suppressed := throttle.suppressed()) is not None:
+            log.error(
+                "out of file descriptors",
+                errno=errno.errorcode[failure.errno],
+                limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                connections=places.open,
+                suppressed=suppressed,
+            )
+        return
+    log.error("a task failed", exc_info=failure)
 
 
 def _described_once(app: FastAPI) -> dict[str, Any]:

@@ -10,20 +10,29 @@ where it has none, `smallest_fmr` is the lowest that is promised.
 An open-set search compares a probe with every enrolled face. If F faces are enrolled and the
 probe's person is not, FPIR <= 1 - (1 - FMR)^F; equality would need independent comparisons, and
 both the shared probe and the several faces of one person make them depend positively. The bound is
-what is used: a threshold by target_fpir errs on the careful side."""
+what is used: a threshold by target_fpir errs on the careful side.
+
+How often strangers match depends on who they are. A calibration may hold further populations of
+strangers, each with an FMR of its own; a threshold holds for one of them, or for whichever is the
+worst. FNMR is always that of the calibration's people: strangers have no mates."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.errors import PopulationUnknown
 
 Decision = Literal["match", "no_match", "uncertain"]
 By = Literal["threshold", "target_fmr", "target_fpir"]
 FLOOR = 1e-12  # where the logarithm of a rate of zero is taken; no rate below it is promised
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # whose quantiles are told
 TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # false match rates that are tabulated
+OWN_PEOPLE: Final = "calibration"  # the population of a calibration's own people
+WORST: Final = "worst"  # the population whose threshold is the highest, own people included
 _FMR = ("fmr", "fmr_low", "fmr_high")
 _FNMR = ("fnmr", "fnmr_low", "fnmr_high")
 
@@ -38,6 +47,8 @@ class Calibration:
     of 30, applied to people, since comparisons of the same two people depend on each other).
     lowest_fmr: the lowest that is promised; under smallest_fmr where a fitted tail goes on from
     there, and fmr_G with its bounds is that tail. name: the user's own for it, None for a model's.
+    population: whose FMR it is. populations: the same calibration with the FMR of other strangers,
+    by their name; people and crops are then how many of them there are.
     """
 
     people: int
@@ -52,14 +63,26 @@ class Calibration:
     fnmr_G: NDArray[np.float64]
     fnmr_low_G: NDArray[np.float64]
     fnmr_high_G: NDArray[np.float64]
+    population: str = OWN_PEOPLE
+    populations: Mapping[str, "Calibration"] = field(default_factory=dict)
 
     @classmethod
     def from_manifest(cls, block: dict[str, Any], *, name: str | None = None) -> "Calibration":
         """The manifest's `calibration` block. Raises ValueError where it is not one."""
+        own = cls._from_block(block, name)
+        populations = block.get("populations", {})
+        if not isinstance(populations, Mapping):
+            raise ValueError("the calibration's populations are no object")
+        return replace(
+            own, populations={key: _population(own, key, one) for key, one in populations.items()}
+        )
+
+    @classmethod
+    def _from_block(cls, block: dict[str, Any], name: str | None) -> "Calibration":
         try:
             people, crops = int(block["people"]), int(block["crops"])
             smallest = lowest = float(block["smallest_fmr"])
-            columns = {
+            columns: dict[str, Any] = {
                 f"{column}_G": np.array(block["curve"][column], np.float64)
                 for column in ("similarity", *_FMR, *_FNMR)
             }
@@ -81,6 +104,25 @@ class Calibration:
         return found
 
 
+def _population(own: Calibration, name: str, block: Any) -> Calibration:
+    """The calibration with a population's FMR. Raises ValueError where the block is none."""
+    if name in (OWN_PEOPLE, WORST):
+        raise ValueError(f"a population cannot be named {name!r}: that has a meaning of its own")
+    try:
+        at = np.array(block["curve"]["similarity"], np.float64)
+        fnmr = {column: _rates_at(own, getattr(own, f"{column}_G"), at) for column in _FNMR}
+        merged = {
+            **{key: block[key] for key in ("smallest_fmr", "tail") if key in block},
+            "people": block["crops"],
+            "crops": block["crops"],
+            "curve": {**block["curve"], **fnmr},
+        }
+        found = Calibration._from_block(merged, own.name)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"population {name!r}: {error}") from error
+    return replace(found, population=name)
+
+
 def _go_on(columns: dict[str, NDArray[np.float64]], tail: dict[str, Any]) -> float:
     """Puts a fitted tail in the place of the columns' ends; the lowest FMR that it has."""
     count = len(tail["similarity"])
@@ -98,7 +140,8 @@ class Threshold:
     extrapolated: fewer than 30 pairs of people stand behind the rate. uncertain_from: the
     similarity that the interval's lower end would allow; from there up to `similarity` a person
     should look. It equals `similarity` where a similarity was asked for. calibration: the name of
-    the user's own that it is from, None for the model's."""
+    the user's own that it is from, None for the model's. population: whose FMR decided; fnmr, with
+    its interval: of the calibration's people at this similarity."""
 
     similarity: float
     by: By
@@ -107,6 +150,9 @@ class Threshold:
     extrapolated: bool
     uncertain_from: float
     calibration: str | None
+    population: str
+    fnmr: float
+    fnmr_interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -143,6 +189,8 @@ def threshold_at(calibration: Calibration, similarity: float) -> Threshold:
         extrapolated=rates[0] < calibration.smallest_fmr,
         uncertain_from=similarity,
         calibration=calibration.name,
+        population=calibration.population,
+        **_cost(calibration, similarity),
     )
 
 
@@ -163,6 +211,8 @@ def threshold_for_fmr(calibration: Calibration, target: float) -> Threshold:
         extrapolated=target < calibration.smallest_fmr,
         uncertain_from=min(uncertain, similarity),
         calibration=calibration.name,
+        population=calibration.population,
+        **_cost(calibration, similarity),
     )
 
 
@@ -175,6 +225,31 @@ def threshold_for_fpir(calibration: Calibration, target: float, *, faces: int) -
     supported = target if by_fmr.target == fmr else _fpir(by_fmr.target, faces)
     low, high = (_fpir(rate, faces) for rate in by_fmr.interval)
     return replace(by_fmr, by="target_fpir", target=supported, interval=(low, high))
+
+
+def strictest(
+    calibration: Calibration, population: str, threshold: Callable[[Calibration], Threshold]
+) -> Threshold:
+    """The threshold for a population: by its name, OWN_PEOPLE, or WORST, which is the highest of
+    all populations' thresholds and, of equal ones, that with the highest rate.
+
+    threshold: makes it of a calibration. Raises PopulationUnknown."""
+    of = seen_by(calibration, population)
+    return max(map(threshold, of), key=lambda found: (found.similarity, found.target))
+
+
+def seen_by(calibration: Calibration, population: str) -> list[Calibration]:
+    """The calibration with the FMR of each population that the name stands for.
+
+    Raises PopulationUnknown, also for WORST where there is no other population than its people."""
+    if population == OWN_PEOPLE:
+        return [calibration]
+    if population == WORST and calibration.populations:
+        return [calibration, *calibration.populations.values()]
+    if population in calibration.populations:
+        return [calibration.populations[population]]
+    known = [OWN_PEOPLE, *calibration.populations, *([WORST] if calibration.populations else [])]
+    raise PopulationUnknown(population, calibration.name, known)
 
 
 def quantiles(calibration: Calibration) -> dict[str, dict[float, float]]:
@@ -223,9 +298,24 @@ def decide(similarity: float | None, threshold: Threshold) -> Decision:
 def rate_at(calibration: Calibration, rate_G: NDArray[np.float64], similarity: float) -> float:
     """One of the calibration's rates at a similarity, linear in its logarithm between grid
     points."""
-    logs = np.log(np.maximum(rate_G, FLOOR))
-    value = float(np.exp(np.interp(similarity, calibration.similarity_G, logs)))
-    return 0.0 if value <= FLOOR * 1.001 else min(value, 1.0)
+    return float(_rates_at(calibration, rate_G, np.array(similarity, np.float64)))
+
+
+def _rates_at(
+    calibration: Calibration, rate_G: NDArray[np.float64], similarity_S: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """One of the calibration's rates at several similarities, as rate_at has it."""
+    logs_G = np.log(np.maximum(rate_G, FLOOR))
+    rates_S = np.exp(np.interp(similarity_S, calibration.similarity_G, logs_G))
+    return np.where(rates_S <= FLOOR * 1.001, 0.0, np.minimum(rates_S, 1.0))
+
+
+def _cost(calibration: Calibration, similarity: float) -> dict[str, Any]:
+    """A threshold's `fnmr` and `fnmr_interval`."""
+    fnmr, low, high = (
+        rate_at(calibration, getattr(calibration, f"{name}_G"), similarity) for name in _FNMR
+    )
+    return {"fnmr": fnmr, "fnmr_interval": (low, high)}
 
 
 def _fpir(fmr: float, faces: int) -> float:

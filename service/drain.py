@@ -7,6 +7,7 @@ not waited for beyond `END_S`: what was acknowledged is on disk, so the end may 
 """
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import threading
@@ -45,3 +46,23 @@ def drain_on_sigterm(begin: Callable[[], None]) -> None:
         end.start()
 
     loop.add_signal_handler(signal.SIGTERM, drain)
+
+
+def end_with_parent() -> None:
+    """Have this worker process drain and end if its parent dies, killed or crashed.
+
+    Else it would serve on, unsupervised, and keep the port and the store from the next service.
+    Nothing happens in a process that is nobody's worker.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        end = threading.Timer(END_S + LINGER_S, os._exit, (1,))  # if the event loop hangs
+        end.daemon = True
+        end.start()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.calibration.doubts import UNLIKE_FMR
-from service.decision import Calibration, decide, threshold_for_fmr, threshold_for_fpir
+from service.decision import (
+    Calibration,
+    decide,
+    strictest,
+    threshold_for_fmr,
+    threshold_for_fpir,
+)
 from service.gallery.contract import Candidate, NearestFace
 from service.inference.artefact import EMBEDDING_COSINE
 
@@ -52,6 +58,7 @@ def find_warnings(
     images: Sequence[int],
     neighbours: Sequence[Neighbours],
     calibration: Calibration,
+    population: str,
     *,
     faces: int,
 ) -> list[EnrollWarning]:
@@ -60,7 +67,9 @@ def find_warnings(
     embeddings_ND: unit length. images: each face's image in the call. neighbours: as the gallery
     was before. faces: how many it had.
     """
-    alike = threshold_for_fpir(calibration, TARGET_FPIR, faces=faces)
+    alike = strictest(
+        calibration, population, lambda of: threshold_for_fpir(of, TARGET_FPIR, faces=faces)
+    )
     unlike_below = threshold_for_fmr(calibration, UNLIKE_FMR).similarity
     similarity_NN = embeddings_ND @ embeddings_ND.T
     found = []

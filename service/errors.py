@@ -47,12 +47,14 @@ MienError
 ├── CalibrationError              the user's own calibrations
 │   ├── CalibrationUnknown        calibration-unknown
 │   ├── CalibrationUnfit          calibration-unfit: damaged, or of another embedding space
-│   └── CalibrationLost           calibration-lost: a gallery is bound to one that cannot be used
+│   ├── CalibrationLost           calibration-lost: a gallery is bound to one that cannot be used
+│   └── PopulationUnknown         population-unknown: the calibration was not measured on it
 ├── ServiceError                  not the caller's fault
 │   ├── QueueFull                 queue-full
 │   ├── BuffersFull               buffers-full: bodies take all the memory that is for them
 │   ├── ShareUsed                 share-used: what is free is for other callers
 │   ├── CallTimedOut              call-timed-out
+│   ├── ConnectionsFull           connections-full: those that are left are kept for probes
 │   ├── NotReady                  not-ready
 │   ├── OutOfMemory               out-of-memory: the machine's, not the image's fault
 │   ├── StorageFull               storage-full: nothing of the call was kept
@@ -492,6 +494,27 @@ class CalibrationLost(CalibrationError):
     reason: str
 
 
+@dataclass(eq=False)
+class PopulationUnknown(CalibrationError):
+    """calibration: the user's own that lacks it, None where it is the model's."""
+
+    slug = "population-unknown"
+    text = (
+        "{which} has no population {value!r}; it has {known}: name one of these, or measure it "
+        "with other strangers (mien calibrate FOLDER --strangers FOLDER)"
+    )
+    value: str
+    calibration: str | None
+    known: list[str]
+
+    def __str__(self) -> str:
+        which = "the model's calibration"
+        if self.calibration is not None:
+            which = f"the calibration {self.calibration!r}"
+        known = ", ".join(self.known)
+        return self.text.format(which=which, value=self.value, known=known)
+
+
 class ServiceError(MienError):
     """The service cannot do it now; the caller may try again."""
 
@@ -512,6 +535,16 @@ class BuffersFull(ServiceError):
         "try again in a moment"
     )
     value: int
+    limit: int
+
+
+@dataclass(eq=False)
+class ConnectionsFull(ServiceError):
+    slug = "connections-full"
+    text = (
+        "all connections are in use; the limit is {limit}, and the last ones are kept for "
+        "/healthz, /readyz and /metrics: try again in a moment"
+    )
     limit: int
 
 

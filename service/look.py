@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.calibration.kept import Calibrations
-from service.decision import Calibration
+from service.decision import OWN_PEOPLE, Calibration
 from service.errors import FaceError, ImageError, without_frames
 from service.gallery.contract import Galleries
 from service.imagefile import read_photograph
@@ -57,9 +57,10 @@ class Engine:
     detect: (photograph, smallest face in px) -> faces, largest first. embed: uint8 crops
     (N, 112, 112, 3), N > 0 -> float32 (N, 512), unit length, to come. classifiers: by what they
     tell, expression and attributes, without those that are off. calibration: the model's own,
-    calibrations: the user's. photographs: as many threads as photographs may be in memory at once.
+    calibrations: the user's. population: whose FMR decides if neither call nor gallery names one.
+    photographs: as many threads as photographs may be in memory at once. max_faces: of an image,
+    the largest; others are found, and no more is done with them.
     writers: the threads that change the galleries.
-    max_faces: of an image, the largest; others are found, and no more is done with them.
     """
 
     detect: Callable[[Photograph, int], list[Face]]
@@ -74,6 +75,7 @@ class Engine:
     space: str
     max_image_bytes: int
     max_pixels: int
+    population: str = OWN_PEOPLE
     max_faces: int = 256
 
 

@@ -24,6 +24,8 @@ from service.decision import (
     Calibration,
     Threshold,
     decide,
+    seen_by,
+    strictest,
     threshold_at,
     threshold_for_fmr,
     threshold_for_fpir,
@@ -43,6 +45,7 @@ from service.errors import (
     FaceError,
     ImageError,
     NoFace,
+    PopulationUnknown,
     SeveralFaces,
     SpaceMismatch,
     without_frames,
@@ -112,10 +115,13 @@ class Verified:
 
 @dataclass(frozen=True)
 class Asked:
-    """How the caller wants to be told yes from no; the value is a cosine or a rate."""
+    """How the caller wants to be told yes from no; the value is a cosine or a rate.
+
+    population: whose FMR is meant; None for the gallery's, else the service's own."""
 
     by: Literal["threshold", "target_fmr", "target_fpir"]
     value: float
+    population: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,8 @@ async def identify(
 ) -> Identified:
     """The gallery's people most like each face, decided by the calibration it is bound to.
 
-    Raises GalleryUnknown, SpaceMismatch, CalibrationLost before any image is read.
+    Raises GalleryUnknown, SpaceMismatch, CalibrationLost, PopulationUnknown before any image is
+    read.
     """
     threshold = await asyncio.to_thread(threshold_in, engine, gallery, asked)
     embedded = await embed(engine, images, stages)
@@ -206,14 +213,14 @@ async def verify(
 ) -> Verified:
     """Whether the faces of two images are of one person. calibration: a user's; else the model's.
 
-    Raises CalibrationUnknown, CalibrationUnfit; and the ImageError or FaceError of the first image
-    that cannot be used, its `image` being image_a or image_b.
+    Raises CalibrationUnknown, CalibrationUnfit, PopulationUnknown; and the ImageError or FaceError
+    of the first image that cannot be used, its `image` being image_a or image_b.
     """
     decides = engine.calibration
     if calibration is not None:
         kept = await asyncio.to_thread(engine.calibrations.get, calibration)
         decides = kept.fit(engine.space)
-    threshold = _threshold(decides, asked, faces=1)
+    threshold = _threshold(decides, asked, asked.population or engine.population, faces=1)
     looks = await side_by_side([look(engine, image, stages, TO_EMBED) for image in images])
     first, second = (
         _picked(seen, pick, image=name)
@@ -300,7 +307,9 @@ def _warnings(
     record = galleries.get_gallery(gallery)
     try:
         calibration = _calibration_in(engine, record)
-    except CalibrationLost as error:
+        population = record.population or engine.population
+        seen_by(calibration, population)
+    except (CalibrationLost, PopulationUnknown) as error:
         return [not_compared(str(error))]
     with stages.measure("search"):
         own: Sequence[NearestFace | None] = [None] * len(images)
@@ -317,7 +326,9 @@ def _warnings(
         Neighbours(mine, next((c for c in best if c.person_id != order.person_id), None))
         for mine, best in zip(own, best_two, strict=True)
     ]
-    return find_warnings(embeddings_ND, images, neighbours, calibration, faces=record.faces)
+    return find_warnings(
+        embeddings_ND, images, neighbours, calibration, population, faces=record.faces
+    )
 
 
 async def _look_and_embed(engine: Engine, image: Image, stages: Stages) -> Embedded:
@@ -383,10 +394,11 @@ async def _search(
 def threshold_in(engine: Engine, gallery: str, asked: Asked) -> Threshold:
     """What decides in a gallery, by the calibration it is bound to or else by the model's own.
 
-    Raises GalleryUnknown, SpaceMismatch, CalibrationLost."""
+    Raises GalleryUnknown, SpaceMismatch, CalibrationLost, PopulationUnknown."""
     record = engine.galleries.get_gallery(gallery)
     _require_space(engine, record)
-    return _threshold(_calibration_in(engine, record), asked, record.faces)
+    population = asked.population or record.population or engine.population
+    return _threshold(_calibration_in(engine, record), asked, population, faces=record.faces)
 
 
 def _require_space(engine: Engine, gallery: GalleryRecord) -> None:
@@ -404,13 +416,19 @@ def _calibration_in(engine: Engine, gallery: GalleryRecord) -> Calibration:
         raise CalibrationLost(gallery.name, gallery.calibration, str(error)) from error
 
 
-def _threshold(calibration: Calibration, asked: Asked, faces: int) -> Threshold:
-    """The threshold as asked for. faces: how many a search compares with."""
-    if asked.by == "threshold":
-        return threshold_at(calibration, asked.value)
-    if asked.by == "target_fmr":
-        return threshold_for_fmr(calibration, asked.value)
-    return threshold_for_fpir(calibration, asked.value, faces=faces)
+def _threshold(calibration: Calibration, asked: Asked, population: str, *, faces: int) -> Threshold:
+    """The threshold as asked for, of the population. faces: how many a search compares with.
+
+    Raises PopulationUnknown."""
+
+    def of(population: Calibration) -> Threshold:
+        if asked.by == "threshold":
+            return threshold_at(population, asked.value)
+        if asked.by == "target_fmr":
+            return threshold_for_fmr(population, asked.value)
+        return threshold_for_fpir(population, asked.value, faces=faces)
+
+    return strictest(calibration, population, of)
 
 
 def _picked(seen: Look, pick: Pick, *, image: str | None = None) -> SeenFace:

@@ -28,6 +28,7 @@ _CROPS_BYTES: Final = 294 * MIB
 _PIXEL_BYTES: Final = 15  # of a photograph in work
 _JSON_BYTES: Final = 7  # for a byte of a JSON body that is being read, if it has an emoji in it
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?(:[0-9]{1,5})?")
+LEAST_CONNECTIONS: Final = 16
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
 
 
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     recognition: str = Field("ecacface-mobile", pattern=r"^[\w.-]+$")
     expression: str = Field("patt-lite", pattern=r"^[\w.-]+$")
     attributes: str = Field("mzts", pattern=r"^[\w.-]+$")
+    population: str = Field("calibration", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=256)
     batch: int = Field(0, ge=0, le=1024)
@@ -69,6 +71,9 @@ class Settings(BaseSettings):
     max_faces: int = Field(256, ge=1, le=10_000)
     body_timeout_s: float = Field(60.0, gt=0)
     call_timeout_s: float = Field(60.0, gt=0)
+    max_connections: int = Field(0, ge=0, le=1_000_000)
+    head_timeout_s: float = Field(10.0, gt=0)
+    write_timeout_s: float = Field(30.0, gt=0)
 
     @field_validator("hosts")
     @classmethod
@@ -91,6 +96,14 @@ class Settings(BaseSettings):
                 "half of it"
             )
         return size_bytes
+
+    @field_validator("max_connections")
+    @classmethod
+    def _enough(cls, connections: int) -> int:
+        """Raise ValueError for fewer connections than leave some beside those kept for probes."""
+        if 0 < connections < LEAST_CONNECTIONS:
+            raise ValueError(f"write at least {LEAST_CONNECTIONS}, or 0 for the default")
+        return connections
 
     @property
     def networks(self) -> dict[str, str]:

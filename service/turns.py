@@ -6,7 +6,7 @@ warm-up, is a call of its own.
 """
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor, Future
 from contextvars import ContextVar
@@ -21,7 +21,7 @@ Arguments = ParamSpec("Arguments")
 class Turn:
     """A call that takes turns with others, and how much of its work threads are doing now.
 
-    caller: who makes it, a key or an address; None: nobody whose calls are counted together.
+    caller: the key that makes it; None: its calls are not counted together with others.
     """
 
     def __init__(self, caller: Hashable = None) -> None:
@@ -31,9 +31,9 @@ class Turn:
         self._closed: Callable[[], None] | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether no thread works for the call now."""
-        return self._at_work == 0
+    def owner(self) -> Hashable:
+        """Who takes turns with others: the caller, or the call where there is none."""
+        return self if self.caller is None else self.caller
 
     def begin(self) -> bool:
         """Count one more piece of work; False if the call is over and it is not to be done."""
@@ -88,8 +88,7 @@ class FairLine(Generic[Item]):
 
     def append(self, item: Item, turn: Turn) -> None:
         """Put the item behind all of its call, and a call that is new behind all of its caller."""
-        caller = turn if turn.caller is None else turn.caller
-        self._callers.setdefault(caller, {}).setdefault(turn, deque()).append(item)
+        self._callers.setdefault(turn.owner, {}).setdefault(turn, deque()).append(item)
         self._count += 1
 
     def pop(self, fits: Callable[[Item], bool] = lambda item: True) -> Item | None:
@@ -107,9 +106,8 @@ class FairLine(Generic[Item]):
 
     def remove(self, item: Item, turn: Turn) -> None:
         """Take an item out; nothing if it is not there."""
-        caller = turn if turn.caller is None else turn.caller
-        if item in self._callers.get(caller, {}).get(turn, ()):
-            self._taken(caller, turn, item)
+        if item in self._callers.get(turn.owner, {}).get(turn, ()):
+            self._taken(turn.owner, turn, item)
 
     def _taken(self, caller: Hashable, turn: Turn, item: Item) -> Item:
         calls = self._callers[caller]
@@ -136,9 +134,9 @@ class FairPool(Executor):
     """Threads that calls take turns at, and one more that does only light work.
 
     threads: how many pieces of work of any kind are done at once. is_light: told a piece's
-    arguments. The one more thread is for light work of calls of which no other is being done: so
-    that it never waits for heavy work, whoever brought that. What is cancelled before it is begun
-    is let go at once, with all that it holds.
+    arguments. The one more thread is for light work of callers for whom no other thread works: so
+    that it waits neither for heavy work nor for much of another caller's. What is cancelled before
+    it is begun is let go at once, with all that it holds.
     """
 
     def __init__(
@@ -146,12 +144,15 @@ class FairPool(Executor):
     ) -> None:
         self._is_light = is_light
         self._line: FairLine[_Job] = FairLine()
+        self._at_work: Counter[Hashable] = Counter()  # by owner
         self._changed = threading.Condition()
         self._closed = False
         self._max_workers = threads + 1  # as concurrent.futures' own pools name it
         self._threads = [
-            threading.Thread(target=self._serve, args=(fits,), name=f"{name}-{number}", daemon=True)
-            for number, fits in enumerate([*[_any] * threads, _light_and_alone])
+            threading.Thread(
+                target=self._serve, args=(spare,), name=f"{name}-{number}", daemon=True
+            )
+            for number, spare in enumerate([*[False] * threads, True])
         ]
         for thread in self._threads:
             thread.start()
@@ -191,22 +192,27 @@ class FairPool(Executor):
             self._line.remove(job, job.turn)
             self._changed.notify_all()
 
-    def _serve(self, fits: Callable[[_Job], bool]) -> None:
-        while (job := self._next(fits)) is not None:
+    def _serve(self, spare: bool) -> None:
+        while (job := self._next(spare)) is not None:
             self._do(job)
             del job  # and with it the photograph, while this thread waits
 
-    def _next(self, fits: Callable[[_Job], bool]) -> _Job | None:
-        """The next job, counted as begun; None at the end."""
+    def _next(self, spare: bool) -> _Job | None:
+        """The next job, counted as begun; None at the end. spare: for the thread of light work."""
+
+        def fits(job: _Job) -> bool:
+            return not spare or (job.light and not self._at_work[job.turn.owner])
+
         with self._changed:
             while True:
                 job = self._line.pop(fits)
                 if job is not None:
                     if job.turn.begin():
+                        self._at_work[job.turn.owner] += 1
                         return job
                     job.future.cancel()
                 else:
-                    if self._closed and (fits is not _any or not len(self._line)):
+                    if self._closed and (spare or not len(self._line)):
                         return None
                     self._changed.wait()
 
@@ -223,16 +229,9 @@ class FairPool(Executor):
             job.future.set_result(result)
         elif runs:
             job.future.set_exception(failure)
-        # A failure's traceback holds this frame, which may not hold it: a circle otherwise, and all
-        # that the work had in hand with it.
-        del job, result, failure
         with self._changed:
-            self._changed.notify_all()  # another of the same call may fit now
-
-
-def _any(job: _Job) -> bool:
-    return True
-
-
-def _light_and_alone(job: _Job) -> bool:
-    return job.light and job.turn.idle
+            self._at_work[job.turn.owner] -= 1
+            if not self._at_work[job.turn.owner]:
+                del self._at_work[job.turn.owner]
+            self._changed.notify_all()  # another of the same caller may fit now
+        del job, failure  # else a failure keeps this frame, and with it the photograph and itself

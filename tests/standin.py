@@ -185,3 +185,14 @@ def calibration(**changes: Any) -> dict[str, Any]:
     }
     block = {"people": 100, "crops": 1000, "smallest_fmr": 1e-4}
     return {**block, "curve": {k: v.tolist() for k, v in curve.items()}, **changes}
+
+
+def population(times: float, **changes: Any) -> dict[str, Any]:
+    """A population of a calibration block: strangers who match so many times as often as its
+    people."""
+    curve = {
+        name: np.minimum(1, np.array(column) * (1 if name == "similarity" else times)).tolist()
+        for name, column in calibration()["curve"].items()
+        if not name.startswith("fnmr")
+    }
+    return {"data": "drawn", "crops": 50, "smallest_fmr": 1e-4, "curve": curve, **changes}

@@ -17,13 +17,14 @@ from training.verbs import (
     report,
     sizes,
     surgery,
+    teaching,
     train,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = (
     *(prepare, train, report, evaluate, quality, sizes),
-    *(ablation, surgery, expression_ablation, attributes_ablation),
+    *(ablation, surgery, expression_ablation, attributes_ablation, teaching),
 )
 
 

@@ -6,14 +6,17 @@ evaluated and exported; it never knows. Needs a C++ compiler; the first use comp
 """
 
 import copy
+import fcntl
 import hashlib
+import os
+import platform
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.cpp_extension import load
+from torch.utils.cpp_extension import get_default_build_root, load
 
 from training.networks.ecacface import ESCA
 
@@ -91,13 +94,35 @@ def _has_windows(module: nn.Module) -> bool:
 
 @cache
 def _compiled() -> Any:
+    """The compiled passes, built once per processor, checkout and state of their sources.
+
+    PyTorch marks a build by a file, and waits for ever for one whose process was killed: a lock of
+    the system's, which ends with its process, decides here who builds, and a mark is taken away."""
     folder = Path(__file__).parent / "compiled"
     sources = sorted(str(path) for path in folder.glob("*.cpp"))
     flags = ["-O3", "-march=native", "-fopenmp", "-ffast-math"]
-    # PyTorch keeps what it built by name: another checkout, or a changed pass, is another one.
     told = [str(folder).encode(), *(path.read_bytes() for path in sorted(folder.iterdir()))]
+    told.append(_instructions())
     name = f"mien_maps_{hashlib.sha256(b''.join(told)).hexdigest()[:12]}"
-    return load(name, sources, extra_cflags=flags, extra_ldflags=["-fopenmp"])
+    build = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()) / name
+    build.mkdir(parents=True, exist_ok=True)
+    with build.with_suffix(".building").open("w") as building:
+        fcntl.flock(building, fcntl.LOCK_EX)
+        (build / "lock").unlink(missing_ok=True)
+        return load(
+            name,
+            sources,
+            extra_cflags=flags,
+            extra_ldflags=["-fopenmp"],
+            build_directory=str(build),
+        )
+
+
+def _instructions() -> bytes:
+    """The processor's own, as Linux lists them: what `-march=native` builds for."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_bytes().splitlines() if facts.exists() else [platform.machine().encode()]
+    return next((line for line in lines if line.startswith((b"flags", b"Features"))), lines[0])
 
 
 def _channels_last(x_BCHW: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ NETWORKS: dict[str, Callable[[Recipe], nn.Module]] = {
 SIDE = 112  # of the crops, in px, that a network takes
 SIDES = {"mobile56": 56}  # where it is another
 FITTED_ON = 5000  # crops that the teachers' projection is fitted on
-STARTED_ON = 4  # crops of a person that its class begins at
+STARTED_ON = 2  # crops of a person that its class begins at
 FIT = 1 << 43  # a stream of random numbers under the run's seed
 
 
@@ -462,6 +462,14 @@ def _stored(path: Path) -> NDArray[np.float32]:
     if stored.dtype.kind != "f":
         raise ValueError(f"{path} holds {stored.dtype}; a teacher's answers are float32")
     return stored
+
+
+def validation_crops(sources: Sources) -> Crops:
+    """The people by whom networks are chosen. Raises DataAbsent if they are not there."""
+    path = sources.data / "identities" / "validation.csv"
+    if not path.exists():
+        raise DataAbsent(f"expected a validation set; found nothing at {path}")
+    return read_set(path, sources.cache)
 
 
 def _validation_set(recipe: Recipe, sources: Sources) -> Crops | PairSet | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from service.analysis import Attribute, Expression, FoundFace
 from service.api import schemas
 from service.api.problems import problem_of
 from service.calibration.kept import Kept
-from service.decision import Calibration, Threshold, operating_points
+from service.decision import Calibration, OperatingPoint, Threshold, operating_points, rate_at
 from service.enrollment_warnings import EnrollWarning
 from service.errors import CalibrationError
 from service.gallery.contract import (
@@ -25,6 +25,7 @@ from service.gallery.contract import (
 from service.look import Look, SeenFace, face_details
 from service.recognition import Identity
 
+_CURVES: Final = ("curve", "tail")  # left to the file, as those of all but the model's own people
 Record = TypeVar("Record")
 Answer = TypeVar("Answer")
 
@@ -152,6 +153,9 @@ def threshold_of(threshold: Threshold) -> schemas.Threshold:
         "interval": [_rate(rate) for rate in threshold.interval],
         "extrapolated": threshold.extrapolated,
         "calibration": threshold.calibration,
+        "population": threshold.population,
+        "fnmr": _rate(threshold.fnmr),
+        "fnmr_interval": [_rate(rate) for rate in threshold.fnmr_interval],
     }
 
 
@@ -164,6 +168,38 @@ def thresholds_of(calibration: Calibration) -> list[schemas.OperatingPoint]:
     ]
 
 
+def populations_of(calibration: Calibration, block: Mapping[str, Any]) -> list[schemas.Population]:
+    """The calibration's people and its other populations side by side; block: as its file or the
+    manifest has it."""
+    facts = block.get("populations", {})
+    cuts = operating_points(calibration)
+    return [
+        {
+            **{k: v for k, v in facts.get(one.population, {}).items() if k not in _CURVES},
+            "name": one.population,
+            "crops": one.crops,
+            "smallest_fmr": one.smallest_fmr,
+            "thresholds": thresholds_of(one),
+            "at_calibration_thresholds": [_false_matches(one, cut) for cut in cuts],
+        }
+        for one in (calibration, *calibration.populations.values())
+    ]
+
+
+def _false_matches(population: Calibration, cut: OperatingPoint) -> schemas.FalseMatches:
+    fmr, low, high = (
+        _rate(rate_at(population, rate_G, cut.similarity))
+        for rate_G in (population.fmr_G, population.fmr_low_G, population.fmr_high_G)
+    )
+    return {
+        "target_fmr": cut.target_fmr,
+        "similarity": _rate(cut.similarity),
+        "fmr": fmr,
+        "fmr_low": low,
+        "fmr_high": high,
+    }
+
+
 def own_calibration_of(
     name: str, kept: Kept | CalibrationError, galleries: Sequence[str]
 ) -> schemas.OwnCalibration:
@@ -173,11 +209,17 @@ def own_calibration_of(
         "galleries": list(galleries),
         "problem": None,
         "thresholds": [],
+        "populations": [],
     }
     if isinstance(kept, CalibrationError):
         return {**answer, "problem": problem_of(kept)}  # type: ignore[typeddict-item]
-    facts = {k: v for k, v in kept.facts.items() if k not in ("curve", "tail")}
-    return {**facts, **answer, "thresholds": thresholds_of(kept.calibration)}  # type: ignore[typeddict-item]
+    facts = {k: v for k, v in kept.facts.items() if k not in _CURVES}
+    return {
+        **facts,  # type: ignore[typeddict-item]
+        **answer,
+        "thresholds": thresholds_of(kept.calibration),
+        "populations": populations_of(kept.calibration, kept.facts),
+    }
 
 
 def gallery_of(gallery: GalleryRecord) -> schemas.Gallery:
@@ -186,6 +228,7 @@ def gallery_of(gallery: GalleryRecord) -> schemas.Gallery:
         "name": gallery.name,
         "space": gallery.space,
         "calibration": gallery.calibration,
+        "population": gallery.population,
         "metadata": dict(gallery.metadata),
         "persons": gallery.persons,
         "faces": gallery.faces,

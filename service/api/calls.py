@@ -18,7 +18,7 @@ from service.api.bodies import Limits, take_over_body
 from service.api.fields import F
 from service.api.shares import Line
 from service.api.uploads import Call, Form, read_call
-from service.api.visit import caller_of
+from service.api.visit import caller_of, key_of
 from service.drain import DRAINING
 from service.errors import CallTimedOut, NotReady
 from service.guard.gate import Gate
@@ -58,9 +58,11 @@ class Service:
 
     def __post_init__(self) -> None:
         self.readiness = Readiness(self._look)
+        self.degraded: list[str] = []  # which workers cannot be started, as the last look found
 
     def _look(self) -> list[str]:
         """Why some calls cannot be answered as they should be, a sentence each. Blocks."""
+        self.degraded = list(self.exposition.workers().degraded)
         store = [] if self.engine is None else self.engine.galleries.check()
         return list(dict.fromkeys([*store, *self.intact(), *self.gate.check()]))
 
@@ -96,8 +98,9 @@ def begin_stages(request: Request) -> Stages:
 @contextmanager
 def in_line(request: Request) -> Iterator[Stages]:
     """A place in line and a turn for a call whose body has come. Raises QueueFull, ShareUsed."""
-    turn = Turn(caller_of(request))
-    with service_of(request).line.place(turn, take_over_body(request)):
+    turn = Turn(key_of(request))
+    line = service_of(request).line
+    with line.place(turn, take_over_body(request), caller_of(request)):
         before = CURRENT.set(turn)
         try:
             yield begin_stages(request)

@@ -22,12 +22,15 @@ from service.api.problems import (
     kind_response,
 )
 from service.api.rights import methods_of
-from service.errors import MienError, OutOfMemory
+from service.errors import ConnectionsFull, MienError, OutOfMemory
 from service.memory import lacks_memory
 from service.observe.logs import log
 from service.observe.record import UNKNOWN_ROUTE, Reader, Record, method_of
 from service.observe.trace import trace_of
 
+PROBES: Final = ("/healthz", "/readyz", "/metrics")
+# In the scope's state, by the server: the limit of connections, where all but the last are in use.
+CROWDED: Final = "crowded"
 REQUEST_ID: Final = "X-Request-ID"
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -65,8 +68,14 @@ class Envelope:
                 MutableHeaders(scope=message).update(headers)
             await send(message)
 
+        crowded: int | None = scope.get("state", {}).get(CROWDED)
         try:
-            await self.app(scope, receive, send_marked)
+            if crowded is not None and scope["path"] not in PROBES:
+                refused = error_response(ConnectionsFull(crowded), request)
+                refused.headers["Connection"] = "close"
+                await refused(scope, receive, send_marked)
+            else:
+                await self.app(scope, receive, send_marked)
         except Exception as failure:
             ids = {"request_id": record.request_id, "trace_id": record.trace.trace_id}
             log.exception("request failed", method=record.method, route=_template(scope), **ids)

@@ -22,6 +22,7 @@ from service.api.problems import shown
 from service.calibration.kept import NAME_LIMIT
 from service.errors import BodyBroken, FieldInvalid, FieldMissing, FieldUnknown
 
+POPULATION_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _MOST_QUERY_FIELDS: Final = 100

@@ -17,6 +17,7 @@ from service.api.paths import GalleryName
 from service.api.problems import shown
 from service.api.uploads import Form, read_call
 from service.api.visit import admit_gallery, galleries_seen
+from service.decision import seen_by
 from service.errors import FieldInvalid, FieldMissing, GalleryUnknown
 from service.gallery.contract import (
     KEEP,
@@ -35,6 +36,10 @@ _RETENTION: Final = (
 )
 _REQUIRES: Final = "whether nobody is enrolled without a record of consent"
 _CALIBRATION: Final = "the user's own calibration that decides; null: the model's"
+_POPULATION: Final = (
+    "the strangers whose false match rate decides: `calibration`, `worst` or one of those of the "
+    "calibration; null: as MIEN_POPULATION says"
+)
 
 
 class NewGallery(Fields):
@@ -42,6 +47,7 @@ class NewGallery(Fields):
 
     name: str = Field(pattern=_NAME)
     calibration: str | None = Field(None, pattern=_NAME, description=_CALIBRATION)
+    population: str | None = Field(None, pattern=_NAME, description=_POPULATION)
     metadata: dict[str, Any] | None = Field(
         None, description="a JSON object of at most 16384 bytes"
     )
@@ -56,6 +62,7 @@ class GalleryChange(Fields):
     retention that is null keeps everybody until they are erased."""
 
     calibration: str | None = Field(None, pattern=_NAME, description=_CALIBRATION)
+    population: str | None = Field(None, pattern=_NAME, description=_POPULATION)
     metadata: dict[str, Any] = Field(
         default_factory=dict, description="a JSON object of at most 16384 bytes"
     )
@@ -141,7 +148,7 @@ async def change_gallery(request: Request, gallery: GalleryName) -> Response:
     engine = engine_of(request)
     fields = (await read_call(request, CHANGE, service_of(request).limits)).fields
     if not fields.model_fields_set:
-        raise FieldMissing("calibration, metadata, retention_days or requires_consent")
+        raise FieldMissing("calibration, population, metadata, retention_days or requires_consent")
     changed = await engine.writers.run(_change, engine, gallery, fields)
     return await json_response(gallery_of(changed))
 
@@ -172,12 +179,13 @@ def _page_of_own(store: Galleries, names: Sequence[str], asked: PageFields) -> P
 
 
 def _create(engine: Engine, fields: NewGallery) -> GalleryRecord:
-    """The new gallery. Raises CalibrationUnknown, CalibrationUnfit: nothing is made then."""
-    if fields.calibration is not None:
-        engine.calibrations.get(fields.calibration).fit(engine.space)
+    """The new gallery. Raises CalibrationUnknown, CalibrationUnfit, PopulationUnknown: nothing is
+    made then."""
+    _require_decidable(engine, fields.calibration, fields.population, engine.space)
     return engine.galleries.create_gallery(
         fields.name,
         calibration=fields.calibration,
+        population=fields.population,
         metadata=fields.metadata,
         retention_days=fields.retention_days,
         requires_consent=fields.requires_consent,
@@ -185,15 +193,32 @@ def _create(engine: Engine, fields: NewGallery) -> GalleryRecord:
 
 
 def _change(engine: Engine, gallery: str, fields: GalleryChange) -> GalleryRecord:
-    """The changed gallery. Raises CalibrationUnknown, CalibrationUnfit: nothing is changed then."""
-    if fields.calibration is not None:
-        space = engine.galleries.get_gallery(gallery).space
-        engine.calibrations.get(fields.calibration).fit(space or engine.space)
+    """The changed gallery. Raises CalibrationUnknown, CalibrationUnfit, PopulationUnknown: nothing
+    is changed then."""
     given = fields.model_fields_set
+    if given & {"calibration", "population"}:
+        now = engine.galleries.get_gallery(gallery)
+        calibration = fields.calibration if "calibration" in given else now.calibration
+        population = fields.population if "population" in given else now.population
+        if fields.calibration is not None or population is not None:
+            _require_decidable(engine, calibration, population, now.space or engine.space)
     return engine.galleries.update_gallery(
         gallery,
         calibration=fields.calibration if "calibration" in given else KEEP,
+        population=fields.population if "population" in given else KEEP,
         metadata=fields.metadata if "metadata" in given else KEEP,
         retention_days=fields.retention_days if "retention_days" in given else KEEP,
         requires_consent=fields.requires_consent if "requires_consent" in given else KEEP,
     )
+
+
+def _require_decidable(
+    engine: Engine, calibration: str | None, population: str | None, space: str
+) -> None:
+    """Raises CalibrationUnknown, CalibrationUnfit, PopulationUnknown for what could decide nothing
+    about embeddings of the space."""
+    decides = engine.calibration
+    if calibration is not None:
+        decides = engine.calibrations.get(calibration).fit(space)
+    if population is not None:
+        seen_by(decides, population)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service.api import schemas
-from service.api.answers import own_calibration_of, thresholds_of
+from service.api.answers import own_calibration_of, populations_of, thresholds_of
 from service.api.calls import Service, engine_of, json_bytes, json_response, service_of
 from service.api.openapi import refuses
 from service.api.problems import OF_SLUG, PROBLEM_UNKNOWN, kind_response
@@ -33,11 +33,16 @@ async def healthz() -> Response:
 @router.get("/readyz", response_model=schemas.State, responses=refuses(503))
 async def readyz(request: Request) -> Response:
     """200 when every call can be answered: models warm and as they are on disk, the store readable
-    and writable, the service not draining; 503 with the reasons else."""
+    and writable, the service not draining; 503 with the reasons else.
+
+    `degraded` says which of several worker processes cannot be started, and why: calls are answered
+    by the others.
+    """
     engine_of(request)
-    if reasons := await service_of(request).readiness.now():
+    service = service_of(request)
+    if reasons := await service.readiness.now():
         raise NotReady(reasons)
-    return _state("ready")
+    return _state("ready", **({"degraded": service.degraded} if service.degraded else {}))
 
 
 @router.get(
@@ -82,8 +87,8 @@ async def get_calibration(request: Request, name: str) -> Response:
     """What decides: the model's own calibration, which is in force wherever a gallery is bound to
     no other, and the user's of its embedding space with the galleries bound to each.
 
-    Error rates by similarity and thresholds by error rate, with their intervals, as measured; {}
-    where a network has none.
+    Error rates by similarity and thresholds by error rate, with their intervals, as measured, of
+    the calibration's people and of other populations side by side; {} where a network has none.
     """
     artefact = _named(request, name)
     block = artefact.manifest.get("calibration", {})
@@ -91,8 +96,14 @@ async def get_calibration(request: Request, name: str) -> Response:
     if artefact.name != engine.model:
         return await json_response(block)
     own = await asyncio.to_thread(_own_calibrations, engine, galleries_seen(request))
-    thresholds = thresholds_of(engine.calibration)
-    return await json_response({**block, "thresholds": thresholds, "calibrations": own})
+    return await json_response(
+        {
+            **block,
+            "thresholds": thresholds_of(engine.calibration),
+            "populations": populations_of(engine.calibration, block),
+            "calibrations": own,
+        }
+    )
 
 
 @router.get("/problems/{slug}", response_model=schemas.ProblemKind, responses=refuses(404))
@@ -111,9 +122,9 @@ async def get_problem(request: Request, slug: str) -> Response:
     )
 
 
-def _state(status: str) -> Response:
+def _state(status: str, **more: Any) -> Response:
     """An answer that needs no thread: those that there are may all be waiting for something."""
-    return Response(json_bytes({"status": status}), media_type="application/json")
+    return Response(json_bytes({"status": status, **more}), media_type="application/json")
 
 
 def _named(request: Request, name: str) -> Artefact:

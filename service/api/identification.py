@@ -9,7 +9,7 @@ from service import recognition
 from service.api import schemas
 from service.api.answers import candidates_of, face_of, identity_of, images_of, threshold_of
 from service.api.calls import answered
-from service.api.fields import Fields, one_of
+from service.api.fields import POPULATION_NAME, Fields, one_of
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.uploads import Call, Form
 from service.enrollment_warnings import TARGET_FPIR
@@ -36,11 +36,17 @@ class IdentifyFields(Fields):
         description="how often a stranger may match anyone in the gallery; "
         f"{TARGET_FPIR} where neither is given",
     )
+    population: str | None = Field(
+        None,
+        pattern=POPULATION_NAME,
+        description="the strangers whose false match rate is meant: `calibration`, `worst` or one "
+        "of those of the calibration; the gallery's, else MIEN_POPULATION, where none is given",
+    )
 
     def asked(self) -> Asked:
         """How to tell yes from no."""
         name, value = one_of(self, "threshold", "target_fpir") or ("target_fpir", TARGET_FPIR)
-        return Asked("threshold" if name == "threshold" else "target_fpir", value)
+        return Asked("threshold" if name == "threshold" else "target_fpir", value, self.population)
 
 
 FORM: Final = Form(IdentifyFields)

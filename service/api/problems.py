@@ -247,6 +247,13 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Bind the gallery to another calibration, or to none (null), with PATCH "
             "/galleries/{gallery}; or measure it anew.",
         ),
+        (
+            _E.PopulationUnknown,
+            409,
+            "Unknown population",
+            "Name one of `known` with `population`, or measure the calibration with strangers: "
+            "`mien calibrate FOLDER --strangers FOLDER`.",
+        ),
         (_E.QueueFull, 503, "Queue full", "Try again after the seconds in Retry-After."),
         (
             _E.BuffersFull,
@@ -266,6 +273,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             503,
             "Call timed out",
             "Send fewer or smaller images a call; the operator sets MIEN_CALL_TIMEOUT_S.",
+        ),
+        (
+            _E.ConnectionsFull,
+            503,
+            "Connections full",
+            "Try again after the seconds in Retry-After; the operator sets MIEN_MAX_CONNECTIONS.",
         ),
         (_E.NotReady, 503, "Not ready", "Try again when GET /readyz answers 200."),
         (
@@ -324,6 +337,12 @@ PROBLEM_UNKNOWN: Final = Kind(
 REQUEST_REFUSED: Final = Kind(
     "request-refused", 400, "Request refused", "Send well-formed HTTP, as GET /docs says."
 )
+HEAD_TOO_SLOW: Final = Kind(
+    "head-too-slow",
+    408,
+    "Head too slow",
+    "Send a request's head without a pause; the operator sets MIEN_HEAD_TIMEOUT_S.",
+)
 INTERNAL: Final = Kind(
     "internal-error",
     500,
@@ -338,6 +357,7 @@ OF_SLUG: Final[dict[str, Kind]] = {
         METHOD_UNKNOWN,
         PROBLEM_UNKNOWN,
         REQUEST_REFUSED,
+        HEAD_TOO_SLOW,
         INTERNAL,
     )
 }
@@ -358,6 +378,11 @@ def kind_response(
 ) -> Response:
     """The answer to a call that did not get as far as a domain error."""
     return _response(_problem(kind, detail, {}), request, headers or {})
+
+
+def problem_bytes(kind: Kind, detail: str) -> bytes:
+    """The body of an answer to what did not become a request, and so has no id."""
+    return json.dumps(_problem(kind, detail, {}), ensure_ascii=False).encode()
 
 
 def shown(value: Any, longest: int = LONGEST_VALUE) -> Any:

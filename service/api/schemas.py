@@ -51,6 +51,7 @@ class Quality(TypedDict):
     rightward_crop_of_the_face_image: float
     margin_above_of_the_face_image: float
     margin_below_of_the_face_image: float
+    face_area_cut_off: Unit
     head_pose_yaw: float
     head_pose_pitch: float
     head_pose_roll: float
@@ -204,7 +205,9 @@ class Threshold(TypedDict):
     """The similarity from which it is a match; interval: of the target, at 95 %.
 
     extrapolated: fewer than 30 pairs of people stand behind the rate. calibration: the user's own
-    that decided, null where it was the model's.
+    that decided, null where it was the model's. population: the strangers for whom the rate holds,
+    `calibration` for the calibration's own people. fnmr: how often two photographs of one of the
+    calibration's people are less alike than that, with its interval.
     """
 
     similarity: float
@@ -213,6 +216,9 @@ class Threshold(TypedDict):
     interval: Annotated[list[float], Field(min_length=2, max_length=2)]
     extrapolated: bool
     calibration: str | None
+    population: str
+    fnmr: Unit
+    fnmr_interval: Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 Timings = dict[str, float]
@@ -375,12 +381,14 @@ class EnrollAnswer(TypedDict):
 @_exact
 class Gallery(TypedDict):
     """A gallery. space: the embedding space that its first face pinned; calibration: the user's own
-    that decides in it, null where the model's does; retention_days: after which a person is erased,
-    null where they are kept until they are."""
+    that decides in it, null where the model's does; population: the strangers whose false match
+    rate decides in it, null where MIEN_POPULATION says; retention_days: after which a person is
+    erased, null where they are kept until they are."""
 
     name: str
     space: str | None
     calibration: str | None
+    population: str | None
     metadata: dict[str, Any]
     persons: int
     faces: int
@@ -519,6 +527,33 @@ class OperatingPoint(TypedDict):
     extrapolated: bool
 
 
+@_exact
+class FalseMatches(TypedDict):
+    """How often strangers of a population match at the threshold that a calibration's own people
+    have for a target FMR, with its 95 % interval."""
+
+    target_fmr: Unit
+    similarity: Cosine
+    fmr: Unit
+    fmr_low: Unit
+    fmr_high: Unit
+
+
+@with_config(ConfigDict(extra="allow"))
+class Population(TypedDict):
+    """Strangers on whom a calibration's FMR was measured, with what its file says of them.
+
+    crops: how many photographs. thresholds: for this population; the FNMR there is that of the
+    calibration's people. at_calibration_thresholds: what the calibration's own thresholds give.
+    """
+
+    name: str
+    crops: int
+    smallest_fmr: Unit
+    thresholds: list[OperatingPoint]
+    at_calibration_thresholds: list[FalseMatches]
+
+
 @with_config(ConfigDict(extra="allow"))
 class OwnCalibration(TypedDict):
     """A calibration of the user's own, with what its file says of how it was measured.
@@ -530,6 +565,7 @@ class OwnCalibration(TypedDict):
     galleries: list[str]
     problem: Problem | None
     thresholds: list[OperatingPoint]
+    populations: list[Population]
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -542,14 +578,16 @@ class Calibration(TypedDict, total=False):
     smallest_fmr: Unit
     thresholds: list[OperatingPoint]
     curve: dict[str, list[float]]
+    populations: list[Population]
     calibrations: list[OwnCalibration]
 
 
 @_exact
 class State(TypedDict):
-    """How the service is."""
+    """How the service is. degraded: a sentence about each worker process that cannot be started."""
 
     status: str
+    degraded: NotRequired[list[str]]
 
 
 @_exact

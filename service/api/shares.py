@@ -70,7 +70,9 @@ class Line:
         self._places.require(1, caller)
 
     @contextmanager
-    def place(self, turn: Turn | None = None, body: "Held | None" = None) -> Iterator[None]:
+    def place(
+        self, turn: Turn | None = None, body: "Held | None" = None, caller: Hashable = None
+    ) -> Iterator[None]:
         """A place for a call whose body has come. Raises QueueFull, ShareUsed.
 
         It is given back together with the body's bytes, when the call is over and no thread is at
@@ -78,7 +80,7 @@ class Line:
         """
         turn = turn or Turn()
         try:
-            self._places.take(1, turn.caller)
+            self._places.take(1, caller)
         except ServiceError:
             if body is not None:
                 body.release()
@@ -86,10 +88,10 @@ class Line:
         try:
             yield
         finally:
-            turn.close(partial(self._leave, turn, body))
+            turn.close(partial(self._leave, caller, body))
 
-    def _leave(self, turn: Turn, body: "Held | None") -> None:
-        self._places.give_back(1, turn.caller)
+    def _leave(self, caller: Hashable, body: "Held | None") -> None:
+        self._places.give_back(1, caller)
         if body is not None:
             body.release()
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from service import recognition
 from service.api.answers import cosine_of, face_of, threshold_of
 from service.api.calls import answered
-from service.api.fields import Fields, one_of
+from service.api.fields import POPULATION_NAME, Fields, one_of
 from service.api.openapi import IMAGE_CALL_PROBLEMS, refuses, takes
 from service.api.schemas import VerifyAnswer
 from service.api.uploads import Call, Form
@@ -23,7 +23,7 @@ router = APIRouter(tags=["images"])
 class VerifyFields(Fields):
     """How sure to be, by at most one of threshold and target_fmr, and which face is meant.
 
-    calibration: the user's own that decides in the place of the model's.
+    calibration: the user's own that decides in the place of the model's. population: of it.
     """
 
     threshold: float | None = Field(
@@ -39,6 +39,12 @@ class VerifyFields(Fields):
     calibration: str | None = Field(
         None, description="the user's own calibration that decides; the model's where none is given"
     )
+    population: str | None = Field(
+        None,
+        pattern=POPULATION_NAME,
+        description="the strangers whose false match rate is meant: `calibration`, `worst` or one "
+        "of those of the calibration; MIEN_POPULATION where none is given",
+    )
     face: Literal["largest", "only"] = Field(
         "largest", description="only: refuse an image with several faces"
     )
@@ -46,7 +52,7 @@ class VerifyFields(Fields):
     def asked(self) -> Asked:
         """How to tell yes from no."""
         name, value = one_of(self, "threshold", "target_fmr") or ("target_fmr", TARGET_FMR)
-        return Asked("threshold" if name == "threshold" else "target_fmr", value)
+        return Asked("threshold" if name == "threshold" else "target_fmr", value, self.population)
 
 
 FORM: Final = Form(VerifyFields, images=("image_a", "image_b"))

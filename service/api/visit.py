@@ -50,12 +50,17 @@ def visit_of(request: Request) -> Visit | None:
     return visit
 
 
-def caller_of(request: Request) -> str:
-    """Who makes the request, for what callers share: their key, or their address without one."""
+def key_of(request: Request) -> str | None:
+    """The name of the key that makes the request; None where callers need none."""
     visit = visit_of(request)
-    if visit is not None and visit.key is not None:
-        return f"key {visit.key.name}"
-    return f"address {request.client.host if request.client else ''}"
+    return None if visit is None or visit.key is None else visit.key.name
+
+
+def caller_of(request: Request) -> tuple[str, str]:
+    """Who makes the request, for what callers share: their key, or their address without one."""
+    if (key := key_of(request)) is not None:
+        return "key", key
+    return "address", request.client.host if request.client else ""
 
 
 def admit_fields(request: Request, fields: object) -> None:

@@ -76,6 +76,12 @@ Gallery = Annotated[str, typer.Option(help="The gallery that is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Photograph = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
 Threshold = Annotated[float | None, typer.Option(help="The least similarity of a match.")]
+Population = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose false match rate is meant: calibration, worst or one of the calibration's."
+    ),
+]
 
 
 @app.command()
@@ -90,7 +96,7 @@ def serve(
 ) -> None:
     """Serve until told to stop, as MIEN_HOST, MIEN_PORT, MIEN_WORKERS and the others say."""
     with plain_errors():
-        from service.app import serve as run  # here: a client needs no networks
+        from service.server import serve as run  # here: a client needs no networks
 
         run(read_settings(), new_gallery=new_gallery)
 
@@ -144,6 +150,7 @@ def identify(
     target_fpir: Annotated[
         float | None, typer.Option(help="How often a stranger may match anyone.")
     ] = None,
+    population: Population = None,
     url: Url = None,
     data: Data = None,
     as_json: AsJson = False,
@@ -154,6 +161,7 @@ def identify(
         "top_k": top_k,
         "threshold": threshold,
         "target_fpir": target_fpir,
+        "population": population,
     }
     with plain_errors():
         place = place_of(url, data)
@@ -177,6 +185,7 @@ def verify(
     calibration: Annotated[
         str | None, typer.Option(help="One of your own, see mien calibrate; else the model's.")
     ] = None,
+    population: Population = None,
     face: Annotated[str, typer.Option(help="largest; or only: refuse several faces.")] = "largest",
     url: Url = None,
     data: Data = None,
@@ -187,6 +196,7 @@ def verify(
         "threshold": threshold,
         "target_fmr": target_fmr,
         "calibration": calibration,
+        "population": population,
         "face": face,
     }
 
@@ -265,6 +275,12 @@ def calibrate(
         str | None,
         typer.Option(help="A network's folder in MIEN_MODELS; else MIEN_RECOGNITION."),
     ] = None,
+    strangers: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="A folder of strangers, one photograph of each."
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The data folder that keeps it; else MIEN_DATA.")
     ] = None,
@@ -276,11 +292,15 @@ def calibrate(
     folder, where a server finds them without a restart: bind a gallery to NAME. At least ten people
     are needed, and many more for low rates, see docs/calibration.md. Photographs that are left out,
     or look as if they lay in the wrong folder, are listed; nothing of them is written.
+
+    With --strangers the false match rate is measured a second time, among those strangers, in
+    whatever sub-folders they lie: their photographs are easier to come by than people's with
+    several. population=strangers or population=worst then decides by it.
     """
     given = {"recognition": model, "data": data}
     with plain_errors():
         settings = read_settings(workers=1, **{k: v for k, v in given.items() if v is not None})
-        report = calibrate_folder(settings, folder, name, err)
+        report = calibrate_folder(settings, folder, name, strangers, err)
     if as_json:
         print_json(vars(report))
     else:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.door import Unable
-from service.cli.keys import AsJson, Data, folder_of, seconds_of
+from service.cli.door import Unable, local_settings, reported, shown
+from service.cli.keys import AsJson, Data, seconds_of
 from service.cli.plain import complain, plain_errors
 from service.cli.tables import print_json
 from service.guard.audit import FILE, Entry, Verdict, files_of, read_entries, verify
@@ -29,8 +30,7 @@ def verify_log(
     as_json: AsJson = False,
 ) -> None:
     """Check every line against the one before. Exit status 1: the log does not hold, and where."""
-    with plain_errors():
-        path = _log(data)
+    with plain_errors(), _log(data) as path:
         verdict = _judged(path, head)
     if as_json:
         print_json(asdict(verdict))
@@ -46,8 +46,8 @@ def verify_log(
 @app.command()
 def head(data: Data = None) -> None:
     """Print SEQUENCE:HASH of the last entry: kept elsewhere, it tells when an end is cut off."""
-    with plain_errors():
-        verdict = _judged(_log(data), None)
+    with plain_errors(), _log(data) as path:
+        verdict = _judged(path, None)
         if verdict.flaw is not None:
             raise Unable(f"the log does not hold, see mien audit verify: {verdict.flaw.reason}")
     typer.echo(verdict.head)
@@ -65,20 +65,24 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print the entries, a line each; with --json as they stand in the log."""
-    with plain_errors():
+    with plain_errors(), _log(data) as path:
         begin = None if since is None else _time(since)
-        for entry in _entries(_log(data)):
+        for entry in _entries(path):
             if actor not in (None, entry.actor) or action not in (None, entry.action):
                 continue
             if begin is None or datetime.fromisoformat(entry.time) >= begin:
                 typer.echo(_line(entry, as_json))
 
 
-def _log(data: Path | None) -> Path:
-    path = folder_of(data) / FILE
+@contextmanager
+def _log(data: Path | None) -> Iterator[Path]:
+    """The audit log's path, its data folder reported. Raises Unable if nothing was recorded."""
+    settings = local_settings(data)
+    path = settings.data.absolute() / FILE
     if not files_of(path):
-        raise Unable(f"there is no {path}: nothing was recorded")
-    return path
+        raise Unable(f"there is no {shown(path)}: nothing was recorded")
+    with reported(settings):
+        yield path
 
 
 def _judged(path: Path, head: str | None) -> Verdict:

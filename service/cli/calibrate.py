@@ -8,11 +8,12 @@ caller; what is written are counts, rates and what they were measured with.
 import asyncio
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import numpy as np
@@ -21,11 +22,20 @@ from rich.console import Console
 
 from service.calibration.doubts import ALIKE_FMR, UNLIKE_FMR, find_doubts
 from service.calibration.kept import NAME_LIMIT, Calibrations, is_name
-from service.calibration.measure import measure_calibration, require_people
+from service.calibration.measure import (
+    measure_calibration,
+    measure_population,
+    require_people,
+    require_strangers,
+    with_populations,
+)
 from service.cli.door import Refused, Unable, answer_of, bytes_of, open_service, post, shown
-from service.cli.folder import photographs_of, progress_bar, send_each
+from service.cli.folder import photographs_of, progress_bar, send_each, strangers_of
 from service.errors import CalibrationError
 from service.settings import Settings
+
+STRANGERS: Final = "strangers"  # the population's name
+_STRANGER: Final = ""  # in the place of a person's name, which is never empty
 
 
 @dataclass
@@ -33,7 +43,8 @@ class Report:
     """What the command tells; files are paths within the folder.
 
     calibration: what was written, its curve and tail left out. unlike: photographs that are hardly
-    like another of their person; alike: pairs of two people's that are as like as one person's.
+    like another of their person; alike: pairs of two people's that are as like as one person's;
+    alike_strangers: so of two strangers'.
     """
 
     name: str
@@ -45,13 +56,15 @@ class Report:
     skipped: list[dict[str, Any]] = field(default_factory=list)
     unlike: list[dict[str, Any]] = field(default_factory=list)
     alike: list[dict[str, Any]] = field(default_factory=list)
+    alike_strangers: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Face:
-    """The face of a photograph that is measured. embedding: 512 floats of unit length."""
+    """The face of a photograph that is measured. person: None for a stranger; embedding: 512
+    floats of unit length."""
 
-    person: str
+    person: str | None
     file: str
     embedding: list[float]
 
@@ -67,24 +80,34 @@ class _Model:
 
 
 def calibrate_folder(
-    settings: Settings, folder: Path, name: str | None, console: Console
+    settings: Settings, folder: Path, name: str | None, strangers: Path | None, console: Console
 ) -> Report:
     """The calibration of the folder's people, measured and kept; name: the folder's unless given.
 
-    Raises Unable, before the work where that can be told, for a name that cannot be or that is a
-    calibration's of another embedding space, and for too few people.
+    strangers: a folder of photographs, each of somebody else, that become a population. Raises
+    Unable, before the work where that can be told, for a name that cannot be or that is a
+    calibration's of another embedding space, and for too few people or strangers.
     """
     report = Report(folder.resolve().name if name is None else name)
     if not is_name(report.name):
         raise Unable(f"{report.name!r} cannot name a calibration: --name takes {NAME_LIMIT}")
     photographs = photographs_of(folder, report.skipped)
     _require_people([person for person, _ in photographs], report)
+    others = list(strangers_of(strangers, report.skipped)) if strangers is not None else []
+    if strangers is not None:
+        _require_strangers(len(others), strangers, report)
     calibrations = Calibrations(settings.calibrations)
-    model, faces = asyncio.run(_embed(settings, folder, photographs, calibrations, report, console))
-    people = _require_people([face.person for face in faces], report)
+    sent = [*photographs, *((_STRANGER, path) for path in others)]
+    model, seen = asyncio.run(_embed(settings, folder, sent, calibrations, report, console))
+    faces = [face for face in seen if face.person is not None]
+    people = _require_people([str(face.person) for face in faces], report)
     embeddings_ND = np.array([face.embedding for face in faces], np.float32)
     block = _measured(embeddings_ND, people, console)
     _doubt(embeddings_ND, people, faces, model, report)
+    if strangers is not None:
+        unknown = [face for face in seen if face.person is None]
+        _require_strangers(len(unknown), strangers, report)
+        block = with_populations(block, {STRANGERS: _population(unknown, model, report, console)})
     facts = {
         "model": model.name,
         "space": model.space,
@@ -96,8 +119,17 @@ def calibrate_folder(
         **block,
     }
     report.file = str(calibrations.keep(report.name, facts).absolute())
-    report.calibration = {k: v for k, v in facts.items() if k not in ("curve", "tail")}
+    report.calibration = _without_curves(facts)
     return report
+
+
+def _without_curves(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts, and those of populations, without the points of their curves."""
+    kept = {k: v for k, v in facts.items() if k not in ("curve", "tail")}
+    if "populations" in kept:
+        populations = kept["populations"].items()
+        kept["populations"] = {name: _without_curves(one) for name, one in populations}
+    return kept
 
 
 async def _embed(
@@ -108,12 +140,15 @@ async def _embed(
     report: Report,
     console: Console,
 ) -> tuple[_Model, list[_Face]]:
-    """The network, and the largest face of each photograph, in the order of their paths."""
+    """The network, and the largest face of each photograph, in the order of their paths.
+
+    photographs: (person, file), _STRANGER for whoever is of no person's folder.
+    """
     faces: list[_Face] = []
     first: dict[str, str] = {}  # of the files of the same bytes
 
     async def send(client: httpx.AsyncClient, person: str, path: Path) -> None:
-        file = shown(path.relative_to(folder))
+        file = shown(path if person == _STRANGER else path.relative_to(folder))
         try:
             image = bytes_of(path)
             same = first.setdefault(hashlib.sha256(image).hexdigest(), file)
@@ -132,7 +167,7 @@ async def _embed(
             return
         if len(seen) > 1:
             report.several_faces.append(file)
-        faces.append(_Face(person, file, seen[0]["embedding"]))
+        faces.append(_Face(person or None, file, seen[0]["embedding"]))
 
     with tempfile.TemporaryDirectory(prefix="mien-") as passing:  # no gallery is asked
         nobodys = settings.model_copy(update={"data": Path(passing)})
@@ -149,7 +184,7 @@ async def _embed(
             )
     report.left_out.sort(key=lambda entry: str(entry["file"]))
     report.several_faces.sort()
-    return model, sorted(faces, key=lambda face: (face.person, face.file))
+    return model, sorted(faces, key=lambda face: (face.person or "", face.file))
 
 
 async def _model(client: httpx.AsyncClient, folder: str) -> _Model:
@@ -185,6 +220,39 @@ def _require_people(whose: list[str], report: Report) -> NDArray[np.int64]:
         why = f" ({len(report.left_out)} photographs were left out)" if report.left_out else ""
         raise Unable(f"{error}{why}") from error
     return people_N
+
+
+def _require_strangers(strangers: int, folder: Path, report: Report) -> None:
+    """Raises Unable where the strangers are too few."""
+    try:
+        require_strangers(strangers)
+    except ValueError as error:
+        why = f" ({len(report.left_out)} photographs were left out)" if report.left_out else ""
+        raise Unable(f"{shown(folder)}: {error}{why}") from error
+
+
+def _population(
+    faces: list[_Face], model: _Model, report: Report, console: Console
+) -> dict[str, Any]:
+    """The strangers' entry of a calibration; notes who among them may be one person."""
+    embeddings_ND = np.array([face.embedding for face in faces], np.float32)
+    bar = progress_bar(console)
+    task = bar.add_task("comparing strangers", total=len(faces))
+    with bar:
+        population = measure_population(
+            embeddings_ND, progress=lambda done, _: bar.update(task, completed=done)
+        )
+    doubts = find_doubts(
+        embeddings_ND,
+        np.arange(len(faces)),
+        unlike_below=-1,
+        alike_from=model.thresholds[ALIKE_FMR],
+    )
+    report.alike_strangers += [
+        {"files": [faces[a].file, faces[b].file], "similarity": round(similarity, 4)}
+        for a, b, similarity in doubts.alike
+    ]
+    return {"data": "strangers, one photograph each", **population}
 
 
 def _measured(

@@ -78,6 +78,18 @@ def _photographs_below(folder: Path, skipped: list[dict[str, Any]]) -> Iterator[
             skipped.append({"file": shown(inside), "reason": reason})
 
 
+def strangers_of(folder: Path, skipped: list[dict[str, Any]]) -> Iterator[Path]:
+    """Each photograph in a folder or below, in whatever sub-folder; notes what is skipped."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK | os.X_OK):
+            continue  # what lies in it comes by itself
+        reason = _unfit(path, "strangers" / path.relative_to(folder))
+        if reason is None:
+            yield path
+        else:
+            skipped.append({"file": shown(path), "reason": reason})
+
+
 def _unfit(path: Path, inside: Path) -> str | None:
     """Why it is no person's photograph, by its path in the folder too; None where it is one."""
     if (reason := system_reason(inside.as_posix())) is not None:

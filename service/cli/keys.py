@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from service.cli.door import Unable, shown
+from service.cli.door import Unable, local_settings, reported, shown
 from service.cli.plain import plain_errors
 from service.cli.tables import print_json, print_table
 from service.guard.audit import FILE as AUDIT
@@ -60,7 +60,9 @@ def create(
 def list_keys(data: Data = None, as_json: AsJson = False) -> None:
     """The keys with what they allow, revoked ones too; no secret can be had from them."""
     with plain_errors():
-        keys = Keys(folder_of(data) / KEYS).all()
+        settings = local_settings(data)
+        with reported(settings):
+            keys = Keys(settings.data / KEYS).all()
     if as_json:
         print_json([_facts(key) for key in keys])
         return

@@ -2,6 +2,8 @@
 template-keys`, the keys that people are sealed with on disk."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -127,12 +129,8 @@ def new_key(file: Path) -> None:
 @keys_app.command("list")
 def list_keys(data: Data = None, as_json: AsJson = False) -> None:
     """The keys of MIEN_TEMPLATE_KEY_FILE, the newest first, and how many people each opens."""
-    with plain_errors():
-        masters, keys = _data_keys(data)
-        try:
-            counts = keys.by_master()
-        finally:
-            keys.close()
+    with plain_errors(), _data_keys(data) as (masters, keys):
+        counts = keys.by_master()
         rows = [[key_id, counts.get(key_id, 0)] for key_id in masters()]
     if as_json:
         print_json([{"key": key_id, "people": count} for key_id, count in rows])
@@ -148,28 +146,28 @@ def rotate(data: Data = None) -> None:
     is called again. Once done, the older keys open nothing that is kept, and may leave the file;
     copies of data-keys.sqlite3 from before need them still.
     """
-    with plain_errors():
-        masters, keys = _data_keys(data)
-        try:
-            done = keys.rewrap()
-        finally:
-            keys.close()
+    with plain_errors(), _data_keys(data) as (masters, keys):
+        done = keys.rewrap()
         newest = next(iter(masters()))
     typer.echo(f"{done} data keys are wrapped anew, all of them under {newest}")
 
 
-def _data_keys(data: Path | None) -> "tuple[TemplateKeyFile, DataKeys]":
+@contextmanager
+def _data_keys(data: Path | None) -> "Iterator[tuple[TemplateKeyFile, DataKeys]]":
+    """The template keys and the data keys of a data folder, which is reported. Raises Unable if
+    it has none."""
     from service.gallery import DATA_KEYS_FILE_NAME
     from service.gallery.datakeys import DataKeys
 
     settings = _local(data)
     if settings.template_keys is None:
         raise Unable("MIEN_TEMPLATE_KEY_FILE names no file: nothing is sealed")
-    path = settings.data / DATA_KEYS_FILE_NAME
+    path = settings.data.absolute() / DATA_KEYS_FILE_NAME
     if not path.exists():
-        raise Unable(f"there is no {path}: nothing is sealed yet")
+        raise Unable(f"there is no {shown(path)}: nothing is sealed yet")
     masters = TemplateKeyFile(settings.template_keys)
-    return masters, DataKeys(path, masters=masters, patience_s=30.0)
+    with reported(settings), closing(DataKeys(path, masters=masters, patience_s=30.0)) as keys:
+        yield masters, keys
 
 
 async def _ask(place: Place, method: str, path: str) -> Any:

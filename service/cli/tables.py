@@ -12,6 +12,7 @@ from rich.text import Text
 
 from service.cli.calibrate import Report
 from service.cli.folder import Outcome
+from service.decision import OWN_PEOPLE
 
 _MOST_ROWS: Final = 20  # of what is only listed; --json has all
 _out: Final = Console(highlight=False)
@@ -36,8 +37,9 @@ def print_outcome(outcome: Outcome) -> None:
         print_table(("refused", "why", "more"), rows)
     if outcome.erased:
         _print(
-            f"{len(outcome.erased)} of the refused were erased after they had been enrolled: to "
-            "enrol them all the same, run it again with --again"
+            f"{len(outcome.erased)} of the refused were erased after they had been enrolled: run "
+            "it again with --again to enroll those that are not there; those that an earlier "
+            "--again enrolled are there"
         )
     if outcome.otherwise:
         _print_some(
@@ -106,10 +108,20 @@ def print_calibration(report: Report) -> None:
     )
     if report.unlike or report.alike:
         _print("These may lie in the wrong folder: look, put them right, and measure again.")
-    print_table(
-        ("target FMR", "threshold", "FMR there", "FNMR there", ""),
-        [_threshold_row(row) for row in made["thresholds"]],
+    _print_some(
+        ("of two strangers, and as like as one", "the other", "similarity"),
+        [[*e["files"], f"{e['similarity']:.3f}"] for e in report.alike_strangers],
     )
+    if report.alike_strangers:
+        _print("These strangers may be one person: look, take one of them away, and measure again.")
+    columns = ("target FMR", "threshold", "FMR there", "FNMR there", "")
+    print_table(columns, [_threshold_row(row) for row in made["thresholds"]])
+    for name, one in made.get("populations", {}).items():
+        _print(
+            f"for the population {name}, {one['crops']} photographs ({one['non_mated_pairs']} "
+            f"pairs; measured down to an FMR of {one['smallest_fmr']:g}); FNMR of the people above:"
+        )
+        print_table(columns, [_threshold_row(row) for row in one["thresholds"]])
     _print(
         f"in brackets: 95 %, by a bootstrap over people; extrapolated: fewer than 30 pairs of "
         f"people stand behind it, which is below an FMR of {made['smallest_fmr']:g}"
@@ -141,11 +153,14 @@ def print_threshold(threshold: dict[str, Any]) -> None:
     """What decided."""
     low, high = threshold["interval"]
     whose = threshold["calibration"] and f", calibration {threshold['calibration']}"
+    of = f", population {threshold['population']}" if threshold["population"] != OWN_PEOPLE else ""
     _print(
         f"match from {threshold['similarity']:.3f} on, by {threshold['by']} "
         f"{threshold['target']} (95 %: {low} to {high}"
-        f"{', extrapolated' if threshold['extrapolated'] else ''}){whose or ''}"
+        f"{', extrapolated' if threshold['extrapolated'] else ''}){whose or ''}{of}"
     )
+    low, high = threshold["fnmr_interval"]
+    _print(f"FNMR there {threshold['fnmr']:.2g} (95 %: {low:.2g} to {high:.2g})")
 
 
 def print_table(

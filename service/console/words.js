@@ -44,7 +44,9 @@ export function thresholdWords(threshold) {
     low > 0 && low < high ? ` (95 % certain: once in ${many(high)} to once in ${many(low)})` : "";
   const fitted = threshold.extrapolated ? " So small a rate was fitted, and not measured." : "";
   const by = threshold.calibration ? ` Your calibration ${threshold.calibration} decided.` : "";
-  return `${at}. ${promise}${sure}.${fitted}${by}`;
+  const of =
+    threshold.population === "calibration" ? "" : ` Strangers as in the population ${threshold.population} are meant.`;
+  return `${at}. ${promise}${sure}.${fitted}${by}${of}`;
 }
 
 /** A name of the wire as words: 5_o_Clock_Shadow, inter_eye_distance. */

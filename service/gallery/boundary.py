@@ -63,6 +63,13 @@ def calibration_name(value: str) -> str:
     return value
 
 
+def population_name(value: str) -> str:
+    """The name of a population whose rate decides in a gallery. Raises FieldInvalid."""
+    if not is_gallery_name(value):
+        raise FieldInvalid("population", shown(value), _NAME_LIMIT)
+    return value
+
+
 def is_gallery_name(value: str) -> bool:
     """Whether a gallery can have this name at all."""
     return _GALLERY_NAME.fullmatch(value) is not None

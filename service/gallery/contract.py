@@ -68,6 +68,7 @@ class GalleryRecord:
     of that name is not the gallery's business. revision grows with every committed change of the
     gallery, its persons or its faces. retention_days: how long a person is kept after their last
     change, None until they are erased. requires_consent: nobody is enrolled without a record of it.
+    population: whose false match rate decides, None where the service says; as with calibration.
     """
 
     name: str
@@ -80,6 +81,7 @@ class GalleryRecord:
     created: datetime
     retention_days: int | None = None
     requires_consent: bool = False
+    population: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ class Galleries(Protocol):
         metadata: Mapping[str, Any] | None = None,
         retention_days: int | None = None,
         requires_consent: bool = False,
+        population: str | None = None,
     ) -> GalleryRecord:
         """The new gallery, pinned to `space` if given. Raises GalleryExists, FieldInvalid."""
 
@@ -235,9 +238,11 @@ class Galleries(Protocol):
         metadata: Mapping[str, Any] | Keep = KEEP,
         retention_days: int | Keep | None = KEEP,
         requires_consent: bool | Keep = KEEP,
+        population: str | Keep | None = KEEP,
     ) -> GalleryRecord:
-        """The gallery with what is given replaced; calibration=None binds it to none, and
-        retention_days=None keeps everybody until they are erased."""
+        """The gallery with what is given replaced; calibration=None binds it to none,
+        population=None leaves it to the service, and retention_days=None keeps everybody until they
+        are erased."""
 
     def delete_gallery(self, name: str) -> None:
         """Erases the gallery and all in it; `default` is there again, empty, free and unbound.

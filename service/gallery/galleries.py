@@ -18,7 +18,7 @@ from service.gallery.sqlite import Transaction, damage_told
 
 _GALLERY: Final = (
     "name, space, calibration, metadata, persons, faces, revision, created, retention_days,"
-    " requires_consent"
+    " requires_consent, population"
 )
 
 
@@ -51,16 +51,17 @@ def insert_gallery(
     metadata: str,
     retention_days: int | None = None,
     requires_consent: bool = False,
+    population: str | None = None,
     revision: int,
     now: float,
 ) -> None:
     """Makes an empty gallery; what came before `revision` is not in its change log."""
-    values = (name, space, calibration, metadata, retention_days, requires_consent)
+    values = (name, space, calibration, metadata, retention_days, requires_consent, population)
     db.execute(
         "INSERT INTO galleries"
-        " (name, space, calibration, metadata, retention_days, requires_consent,"
+        " (name, space, calibration, metadata, retention_days, requires_consent, population,"
         " persons, faces, revision, trimmed, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)",
         (*values, revision, revision, now),
     )
 
@@ -99,7 +100,7 @@ def require_space(gallery: Standing, space: str) -> None:
 
 
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
-    *_, created, retention_days, requires_consent = row
+    *_, created, retention_days, requires_consent, population = row
     name, space, calibration, metadata, persons, faces, revision = row[:7]
     with damage_told(f"the gallery {name!r}"):
         return GalleryRecord(
@@ -113,4 +114,5 @@ def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
             datetime.fromtimestamp(created, UTC),
             retention_days,
             bool(requires_consent),
+            population,
         )

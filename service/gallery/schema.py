@@ -109,4 +109,6 @@ SCHEMA: Final = (
     ALTER TABLE house ADD COLUMN clock_seen REAL;
     ALTER TABLE house ADD COLUMN clock_trusted_from REAL;
     """,
+    # 4: whose false match rate decides in a gallery; NULL is the service's setting.
+    "ALTER TABLE galleries ADD COLUMN population TEXT",
 )

@@ -97,6 +97,7 @@ class Store:
         metadata: Mapping[str, Any] | None = None,
         retention_days: int | None = None,
         requires_consent: bool = False,
+        population: str | None = None,
     ) -> GalleryRecord:
         boundary.gallery_name(name)
         text = boundary.metadata(metadata or {})
@@ -106,6 +107,8 @@ class Store:
             boundary.space(space)
         if calibration is not None:
             boundary.calibration_name(calibration)
+        if population is not None:
+            boundary.population_name(population)
         with self._file.write() as db:
             if galleries.find_gallery(db, name) is not None:
                 raise GalleryExists(name)
@@ -117,6 +120,7 @@ class Store:
                 metadata=text,
                 retention_days=retention_days,
                 requires_consent=requires_consent,
+                population=population,
                 revision=0,
                 now=self._now(),
             )
@@ -139,9 +143,12 @@ class Store:
         metadata: Mapping[str, Any] | Keep = KEEP,
         retention_days: int | Keep | None = KEEP,
         requires_consent: bool | Keep = KEEP,
+        population: str | Keep | None = KEEP,
     ) -> GalleryRecord:
         if isinstance(calibration, str):
             boundary.calibration_name(calibration)
+        if isinstance(population, str):
+            boundary.population_name(population)
         if isinstance(retention_days, int):
             boundary.retention_days(retention_days)
         text = KEEP if metadata is KEEP else boundary.metadata(metadata)
@@ -154,6 +161,7 @@ class Store:
                 metadata=text,
                 retention_days=retention_days,
                 requires_consent=requires_consent,
+                population=population,
             )
             log(db, number)
             return galleries.gallery(db, number)

@@ -21,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 
 from service.observe.gpu import Gpu
 from service.observe.metrics import REGISTRY
+from service.observe.workers import Workers, read_workers
 
 LARGEST_GALLERIES: Final = 20
 OTHER_GALLERIES: Final = "other"
@@ -66,6 +67,10 @@ class Exposition:
     gpus: Callable[[], Sequence[Gpu]]
     data: Path | None = None
 
+    def workers(self) -> Workers:
+        """The worker processes."""
+        return read_workers(self.folder)
+
     def text(self, accept: str, house: House) -> tuple[bytes, str]:
         """All figures, in the format that an Accept header asks for, and its content type."""
         registry = CollectorRegistry()
@@ -79,6 +84,7 @@ class Exposition:
         registry.register(_Made(partial(_threads, alive)))
         registry.register(_Made(partial(_standing, house, self.build, self.gpus)))
         registry.register(_Made(partial(_disk, self.data)))
+        registry.register(_Made(partial(_workers, self.workers())))
         encode, kind = choose_encoder(accept)
         return encode(registry), kind
 
@@ -144,6 +150,12 @@ def _promised(house: House) -> Iterator[Metric]:
     thresholds = [({"fmr": f"{fmr:g}"}, at) for fmr, at in house.thresholds.items()]
     help_text = "Similarity that the calibration asks for a false match rate."
     yield _gauge("mien_calibration_threshold", help_text, ["fmr"], thresholds)
+
+
+def _workers(workers: Workers) -> Iterator[Metric]:
+    wanted, ready = workers.wanted, workers.ready
+    yield _gauge("mien_workers", "Worker processes that are wanted.", [], [({}, wanted)])
+    yield _gauge("mien_workers_ready", "Worker processes that are ready.", [], [({}, ready)])
 
 
 def _disk(folder: Path | None) -> Iterator[Metric]:

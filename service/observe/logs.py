@@ -10,6 +10,7 @@ import logging
 import sys
 import traceback
 from collections import Counter
+from time import monotonic
 from typing import Any, Final, Literal, TextIO
 
 import structlog
@@ -21,12 +22,47 @@ Form = Literal["auto", "json", "console"]
 _fields: Final = structlog.stdlib.ExtraAdder()
 _ORDER: Final = ("time", "level", "event")
 _MOST_CAUSES: Final = 10
+_MALFORMED: Final = "Invalid HTTP request"  # how uvicorn's line about one begins
 
 log: Final = structlog.wrap_logger(
     logging.getLogger("mien"),
     wrapper_class=structlog.stdlib.BoundLogger,
     processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
 )
+
+
+class Throttle:
+    """Lets one line of a kind pass per `every_s`, so that no caller can fill the log with it."""
+
+    def __init__(self, every_s: float = 60.0) -> None:
+        self._every_s = every_s
+        self._passed_s: float | None = None
+        self._suppressed = 0
+
+    def suppressed(self) -> int | None:
+        """How many lines were held back since the last one passed; None: hold this one back."""
+        now_s = monotonic()
+        if self._passed_s is not None and now_s - self._passed_s < self._every_s:
+            self._suppressed += 1
+            return None
+        count, self._suppressed, self._passed_s = self._suppressed, 0, now_s
+        return count
+
+
+class _MalformedRequests(logging.Filter):
+    """Throttles uvicorn's line about a request that is not HTTP, which any stranger can cause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = Throttle()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith(_MALFORMED):
+            return True
+        suppressed = self._throttle.suppressed()
+        if suppressed:
+            record.msg = f"{record.msg} ({suppressed} more like it since the last line)"
+        return suppressed is not None
 
 
 def configure(form: Form) -> None:
@@ -55,6 +91,10 @@ def configure(form: Form) -> None:
     root.setLevel(logging.WARNING)
     for name in ("mien", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)
+    server = logging.getLogger("uvicorn.error")
+    for filtered in [one for one in server.filters if isinstance(one, _MalformedRequests)]:
+        server.removeFilter(filtered)
+    server.addFilter(_MalformedRequests())
     # What is wrong with a form is told to its caller, and in the line of the request.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.captureWarnings(True)

@@ -94,6 +94,23 @@ _REFUSED: Final = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+_CONNECTIONS: Final = Gauge(
+    "mien_connections",
+    "Connections that are open.",
+    multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
+_CONNECTIONS_ENDED: Final = Counter(
+    "mien_connections_ended",
+    "Connections that the service ended before their caller did, by reason.",
+    ["reason"],
+    registry=REGISTRY,
+)
+# full: refused, since all were in use. idle: ended for another while nearly all were in use.
+# head, write: the caller did not send a request's head, or read an answer, in its time.
+ENDED: Final = ("full", "idle", "head", "write")
+for _reason in ENDED:
+    _CONNECTIONS_ENDED.labels(_reason)  # zero until the first, as a rate needs it
 _FACES: Final = Histogram(
     "mien_faces_per_image",
     "Faces that were found in an image.",
@@ -166,6 +183,16 @@ def count(record: Record) -> None:
     for decision, similarity in stages.top1:
         _TOP1.labels(decision).observe(similarity)
     _GARBAGE.count()
+
+
+def connections_are(count: int) -> None:
+    """Note how many connections are open now."""
+    _CONNECTIONS.set(count)
+
+
+def connection_ended(reason: str) -> None:
+    """Count a connection that the service ended; reason: one of ENDED."""
+    _CONNECTIONS_ENDED.labels(reason).inc()
 
 
 class Queue:

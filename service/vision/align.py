@@ -63,7 +63,8 @@ def align_crops(
     """The aligned RGB crops, uint8 (N, height, width, 3); (0, height, width, 3) without a face.
 
     landmarks_N52: five (x, y) of each face in pixels of the photograph. Bilinear; what lies outside
-    the photograph is black. One face's crop never depends on another's.
+    the photograph is black, which was measured to be best (docs/quality.md). One face's crop never
+    depends on another's.
     """
     crops = np.zeros((len(landmarks_N52), canvas.height, canvas.width, 3), np.uint8)
     for crop, landmarks_52 in zip(crops, landmarks_N52, strict=True):
@@ -71,6 +72,18 @@ def align_crops(
         size = (canvas.width, canvas.height)
         crop[...] = cv2.warpAffine(photograph.pixels_rgb, matrix, size, flags=cv2.INTER_LINEAR)
     return crops
+
+
+def share_outside(
+    photograph: Photograph, landmarks_52: NDArray[Any], canvas: Canvas = IDENTITY_CANVAS
+) -> float:
+    """The share of the aligned crop's pixels that lie outside the photograph, in [0, 1]."""
+    matrix = cv2.invertAffineTransform(similarity_transform(landmarks_52, canvas.template_52))
+    x_W, y_H = np.arange(canvas.width), np.arange(canvas.height)[:, None]
+    across_HW, down_HW = (a * x_W + (b * y_H + c) for a, b, c in matrix)
+    inside_HW = (across_HW >= -0.5) & (across_HW <= photograph.width - 0.5)
+    inside_HW &= (down_HW >= -0.5) & (down_HW <= photograph.height - 0.5)
+    return 1 - float(inside_HW.mean())
 
 
 def similarity_transform(src_52: NDArray[Any], dst_52: NDArray[Any]) -> NDArray[np.float64]:

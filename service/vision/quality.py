@@ -21,6 +21,8 @@ Subject-related (clause 7.4), of the landmarks in the photograph:
   that is nearer to it, in distances of the eyes
 - margin_above_, margin_below_of_the_face_image: from the photograph's upper (lower) edge to the
   middle of the eyes, in distances from there to the chin, which is guessed from the mouth
+- face_area_cut_off: share of the aligned crop's area that lies outside the photograph, in [0, 1].
+  Name and measure are ours: the four distances above do not see a corner, nor a rolled face's chin
 - head_pose_yaw, _pitch, _roll: degrees, as in pose.py
 """
 
@@ -32,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import FaceQualityTooLow
+from service.vision.align import share_outside
 from service.vision.faces import Face, Photograph
 from service.vision.pose import head_pose
 
@@ -67,6 +70,7 @@ class Quality:
     rightward_crop_of_the_face_image: float
     margin_above_of_the_face_image: float
     margin_below_of_the_face_image: float
+    face_area_cut_off: float
     head_pose_yaw: float
     head_pose_pitch: float
     head_pose_roll: float
@@ -99,6 +103,7 @@ BOUNDS: Final[dict[str, dict[str, Bound]]] = {
         "rightward_crop_of_the_face_image": (0.15, None),
         "margin_above_of_the_face_image": (0.38, None),
         "margin_below_of_the_face_image": (0.72, None),
+        "face_area_cut_off": (None, 0.22),
         "head_pose_yaw": (-37, 37),
         "head_pose_pitch": (-26, 26),
         "head_pose_roll": (-54, 54),
@@ -114,6 +119,7 @@ BOUNDS: Final[dict[str, dict[str, Bound]]] = {
         "rightward_crop_of_the_face_image": (0.6, None),
         "margin_above_of_the_face_image": (0.58, None),
         "margin_below_of_the_face_image": (0.91, None),
+        "face_area_cut_off": (None, 0.09),
         "head_pose_yaw": (-24, 24),
         "head_pose_pitch": (-17, 17),
         "head_pose_roll": (-36, 36),
@@ -132,6 +138,10 @@ _LEFT: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "rightward_crop_of_the_face_image": _PLACE,
     "margin_above_of_the_face_image": ((0, 0.21, 0.4, 0.61, 0.9), (0, 0.44, 0.84, 0.97, 1)),
     "margin_below_of_the_face_image": ((0.3, 0.53, 0.73, 0.92, 1.2), (0, 0.43, 0.82, 0.96, 1)),
+    "face_area_cut_off": (
+        (0, 0.09, 0.16, 0.22, 0.3, 0.4, 0.5, 0.6),
+        (1, 0.95, 0.89, 0.8, 0.6, 0.34, 0.11, 0),
+    ),
     "head_pose_yaw": ((10, 22, 27, 35, 42, 46, 70), (1, 0.96, 0.93, 0.81, 0.64, 0.48, 0)),
     "head_pose_pitch": ((10, 17, 22, 27, 33, 45), (1, 0.95, 0.9, 0.78, 0.42, 0)),
     "head_pose_roll": ((20, 31, 38, 51, 58, 65, 90), (1, 0.99, 0.93, 0.89, 0.68, 0.5, 0)),
@@ -145,6 +155,7 @@ def assess_face(photograph: Photograph, face: Face, crop: NDArray[np.uint8]) -> 
         **_of_capture(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)),
         "inter_eye_distance": face.inter_eye_px,
         **_of_place(photograph, face),
+        "face_area_cut_off": share_outside(photograph, face.landmarks_52),
         "head_pose_yaw": yaw,
         "head_pose_pitch": pitch,
         "head_pose_roll": roll,

@@ -1,5 +1,6 @@
 """Calibrations of the user's own: bound to galleries, in force, shown, and gone."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from starlette.testclient import TestClient
 from service.api import schemas
 from service.app import create_app
 from service.calibration.kept import Calibrations
+from service.errors import SettingsError
 from service.settings import Settings
 from tests.api.test_images import exact
 from tests.api.wire import problem, send, slug
 from tests.conftest import open_drawn, ready_client
 from tests.drawn import drawn_photo
-from tests.standin import SPACE, calibration
+from tests.standin import NAME, SPACE, calibration, population, write_recognition
 
 FACTS = {"model": "stand-in", "graph_sha256": "0" * 64, "measured": "2026-11-22T08:00:00+00:00"}
 
@@ -214,3 +216,113 @@ def test_every_worker_reads_the_same_calibrations(
         kept.keep("staff", strict())
         client.patch("/galleries/default", json={"calibration": "staff"})
         assert identified(other).json()["threshold"]["calibration"] == "staff"
+
+
+@pytest.fixture
+def populated(settings: Settings, models: Path, tmp_path: Path) -> Settings:
+    """Settings of a model whose calibration has populations."""
+    folder = shutil.copytree(models, tmp_path / "populated-models")
+    shutil.rmtree(folder / NAME)
+    populations = {"alike": population(10), "unlike": population(0.5)}
+    write_recognition(folder / NAME, calibration=calibration(populations=populations))
+    return settings.model_copy(update={"models": folder})
+
+
+def verified(client: TestClient, **fields: Any) -> Any:
+    images = {"image_a": drawn_photo(1), "image_b": drawn_photo(1, take=2)}
+    return send(client, "/verify", "multipart", images, {"target_fmr": 0.01, **fields})
+
+
+def test_a_call_a_gallery_or_the_setting_say_whose_false_match_rate_is_meant(
+    populated: Settings,
+) -> None:
+    with ready_client(create_app(populated, open_engine=open_drawn)) as client:
+        body = exact(schemas.VerifyAnswer, verified(client))
+        assert (body["threshold"]["population"], body["threshold"]["similarity"]) == (
+            "calibration",
+            pytest.approx(0.4),
+        )
+        body = exact(schemas.VerifyAnswer, verified(client, population="worst"))
+        threshold = body["threshold"]
+        assert (threshold["population"], threshold["similarity"]) == ("alike", pytest.approx(0.6))
+        assert threshold["fnmr"] == pytest.approx(0.01, rel=1e-3)
+        assert threshold["fnmr_interval"] == pytest.approx([0.005, 0.02], rel=1e-3)
+
+        assert identified(client).json()["threshold"]["population"] == "calibration"
+        assert identified(client, population="unlike").json()["threshold"]["population"] == "unlike"
+        bound = exact(
+            schemas.Gallery, client.patch("/galleries/default", json={"population": "worst"})
+        )
+        assert bound["population"] == "worst"
+        asked = exact(schemas.IdentifyAnswer, identified(client))
+        assert asked["threshold"]["population"] == "alike"
+        kind = identified(client, population="calibration").json()["threshold"]["population"]
+        assert kind == "calibration"
+        made = client.post("/galleries", json={"name": "lab", "population": "unlike"}).json()
+        assert made["population"] == "unlike"
+        freed = client.patch("/galleries/default", json={"population": None}).json()
+        assert freed["population"] is None
+    setting = populated.model_copy(update={"population": "worst"})
+    with ready_client(create_app(setting, open_engine=open_drawn)) as client:
+        assert verified(client).json()["threshold"]["population"] == "alike"
+        assert identified(client).json()["threshold"]["population"] == "alike"
+        analyzed = send(client, "/analyze", "multipart", [drawn_photo(1)], {"features": "identity"})
+        assert analyzed.json()["threshold"]["population"] == "alike"
+
+
+def test_a_population_that_the_calibration_lacks_is_refused_with_what_to_do(
+    client: TestClient, kept: Calibrations
+) -> None:
+    kept.keep("staff", strict())
+    for answer, own in (
+        (verified(client, population="worst"), None),
+        (identified(client, population="worst"), None),
+        (verified(client, population="worst", calibration="staff"), "staff"),
+        (client.patch("/galleries/default", json={"population": "worst"}), None),
+        (client.post("/galleries", json={"name": "lab", "population": "worst"}), None),
+    ):
+        refused = problem(answer)
+        assert (refused["type"], refused["status"]) == ("/problems/population-unknown", 409)
+        assert (refused["value"], refused["calibration"]) == ("worst", own)
+        assert refused["known"] == ["calibration"]
+        assert "--strangers" in refused["detail"]
+    assert slug(verified(client, population="a b")) == "field-invalid"
+    assert client.get("/galleries/default").json()["population"] is None
+    assert slug(client.get("/galleries/lab")) == "gallery-unknown"
+
+
+def test_a_gallery_of_a_population_is_not_bound_to_a_calibration_that_lacks_it(
+    populated: Settings,
+) -> None:
+    kept = Calibrations(populated.calibrations)
+    kept.keep("staff", strict())
+    with ready_client(create_app(populated, open_engine=open_drawn)) as client:
+        client.patch("/galleries/default", json={"population": "worst"})
+        refused = client.patch("/galleries/default", json={"calibration": "staff"})
+        assert slug(refused) == "population-unknown"
+        both = {"calibration": "staff", "population": None}
+        assert client.patch("/galleries/default", json=both).status_code == 200
+
+
+def test_the_setting_is_refused_at_the_start_where_the_model_has_no_populations(
+    settings: Settings,
+) -> None:
+    with pytest.raises(SettingsError, match=r"MIEN_POPULATION.*no population 'worst'"):
+        open_drawn(settings.model_copy(update={"population": "worst"}))
+
+
+def test_populations_are_shown_side_by_side(populated: Settings) -> None:
+    kept = Calibrations(populated.calibrations)
+    kept.keep("staff", strict(populations={"strangers": population(3)}))
+    with ready_client(create_app(populated, open_engine=open_drawn)) as client:
+        body = exact(schemas.Calibration, client.get("/models/stand-in/calibration"))
+    own, alike, unlike = body["populations"]
+    assert [own["name"], alike["name"], unlike["name"]] == ["calibration", "alike", "unlike"]
+    assert (alike["crops"], alike["data"], "curve" in alike) == (50, "drawn", False)
+    for shown, similarity, fmr in ((own, 0.4, 0.01), (alike, 0.6, 0.1), (unlike, 0.34, 0.005)):
+        [row] = [row for row in shown["thresholds"] if row["target_fmr"] == 0.01]
+        assert row["similarity"] == pytest.approx(similarity, abs=5e-3)
+        [at] = [r for r in shown["at_calibration_thresholds"] if r["target_fmr"] == 0.01]
+        assert (at["similarity"], at["fmr"]) == pytest.approx((0.4, fmr), rel=1e-3)
+    [staff] = body["calibrations"]
+    assert [one["name"] for one in staff["populations"]] == ["calibration", "strangers"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service import app as app_module
+from service import server
 from service.app import create_app, open_store
 from service.errors import GalleryMissing, StorageUnavailable
 from service.gallery import DATA_KEYS_FILE_NAME, FILE_NAME
@@ -69,13 +69,13 @@ def test_a_gallery_that_was_lost_is_not_taken_for_a_new_one(
         open_store(settings)
     assert not (settings.data / FILE_NAME).exists() or left is not None
     served: list[Any] = []
-    monkeypatch.setattr(app_module.uvicorn, "run", lambda app, **_: served.append(app))
-    monkeypatch.setattr(app_module, "_load_models", lambda settings: {})
+    monkeypatch.setattr(server.uvicorn, "run", lambda app, **_: served.append(app))
+    monkeypatch.setattr(server, "load_models", lambda settings: {})
     chosen = settings.model_copy(update={"port": 0})
     with restored_logging():
         with pytest.raises(GalleryMissing):
-            app_module.serve(chosen)
-        app_module.serve(chosen, new_gallery=True)
+            server.serve(chosen)
+        server.serve(chosen, new_gallery=True)
     assert len(served) == 1
     store = open_store(settings)
     assert [gallery.name for gallery in store.list_galleries().items] == ["default"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import re
 import threading
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from uvicorn.supervisors import multiprocess
-from uvicorn.supervisors.multiprocess import Process
 
 from service import app as app_module
 from service.app import Opened, create_app
 from service.errors import ArtefactError, StorageUnavailable
+from service.observe.workers import Workers, write_workers
 from service.settings import Settings
 from tests.api.wire import problem, slug
 from tests.conftest import open_drawn, ready_client
@@ -51,6 +49,19 @@ def test_it_is_alive_and_ready_once_it_is_warm(settings: Settings) -> None:
         while client.get("/readyz").status_code != 200:
             pass
         assert client.post("/detect", files={"image": drawn_photo(1)}).status_code == 200
+
+
+def test_it_is_ready_with_a_word_about_workers_that_cannot_start(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with ready_client(create_app(settings, open_engine=open_drawn)) as client:
+        assert client.get("/readyz").json() == {"status": "ready"}
+        service = client.app.state.service  # type: ignore[attr-defined]
+        told = Workers(wanted=2, ready=1, degraded=("worker 2 of 2 is not running",))
+        write_workers(tmp_path, told)
+        service.exposition = dataclasses.replace(service.exposition, folder=tmp_path)
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["degraded"]) == (200, list(told.degraded))
 
 
 def test_a_store_that_cannot_be_used_makes_it_unready_with_the_reason(
@@ -125,72 +136,10 @@ def test_a_warm_up_that_ends_in_a_fault_is_in_the_log(
     assert line.exc_info is not None
 
 
-def test_a_worker_that_is_slow_to_start_is_not_taken_for_dead(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """uvicorn's parent kills who does not answer it in time, and begins another in its place."""
-    begun: list[Process] = []
-
-    class Slow(Process):
-        """As one that imports for six seconds, and is not there until then."""
-
-        def start(self) -> None:
-            begun.append(self)
-
-        def is_alive(self, timeout: float = 5) -> bool:
-            return timeout > 6
-
-        def kill(self) -> None:
-            pass
-
-        join = kill
-
-    look_after_two(Slow, settings, monkeypatch)
-    assert len(begun) == 2
-
-
-def test_a_worker_that_dies_while_it_is_asked_is_not_waited_for(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Meanwhile the parent would begin no other, nor hear a signal."""
-    ends_heard: list[bool] = []
-
-    class Dead(Process):
-        def start(self) -> None:
-            pass
-
-        def is_alive(self, timeout: float = 5) -> bool:
-            ends_heard.append(self.parent_conn.poll(0))
-            return True
-
-    look_after_two(Dead, settings, monkeypatch)
-    assert ends_heard == [True, True]
-
-
-def look_after_two(
-    process: type[Process], settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Serves with two workers of this type for one look of the parent at each."""
-
-    def run(workers: Any) -> None:
-        workers.init_processes()
-        workers.keep_subprocess_alive()
-        for port in workers.sockets:
-            port.close()
-
-    monkeypatch.setattr(multiprocess, "Process", process)
-    monkeypatch.setattr(multiprocess, "SIGNALS", {})
-    monkeypatch.setattr(app_module._Workers, "run", run)
-    monkeypatch.setattr(app_module, "_load_models", lambda settings: {})
-    monkeypatch.setattr(app_module.logs, "configure", lambda form: None)
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    app_module.serve(settings.model_copy(update={"workers": 2, "port": 0}))
-
-
 def test_a_worker_that_finds_the_store_locked_waits_instead_of_ending_the_service(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """uvicorn's parent ends all workers when one that it began anew does not start."""
+    """To begin it anew would take longer, and be told as a failure."""
     open_store, tries = app_module.open_store, []
 
     def locked_twice(settings: Settings) -> Any:

@@ -20,6 +20,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "people_folder": (),
     "drain": (),
     "turns": (),
+    "connections": ("errors", "settings", "observe", "api.envelope", "api.problems"),
+    "workers": ("drain", "observe"),
     "vision": ("errors",),
     "imagefile": ("errors", "memory", "vision"),
     "inference": ("errors", "memory", "turns"),
@@ -61,7 +63,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "inference.artefact",
     ),
 }
-KNOWS_ALL = ("app", "cli")
+KNOWS_ALL = ("app", "server", "cli")
 
 # The one home of each foreign library inside the service.
 HOMES: dict[str, tuple[str, ...]] = {
@@ -82,7 +84,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "fastapi": ("api/", "app.py"),
     "starlette": ("api/", "app.py"),
     "python_multipart": ("api/",),
-    "uvicorn": ("app.py",),
+    "uvicorn": ("server.py", "connections.py", "workers.py"),
+    "h11": ("connections.py",),
     "typer": ("cli/",),
     "rich": ("cli/",),
 }

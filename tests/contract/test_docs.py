@@ -92,9 +92,15 @@ def test_the_bounds_of_quality_are_documented_as_they_are() -> None:
     for index, level in enumerate(("standard", "strict")):
         told = {name: bounds[index] for name, bounds in documented.items()}
         assert told == {
-            component: f"at least {least}" if most is None else f"{least} to {most}"
+            component: shown_bounds(least, most)
             for component, (least, most) in BOUNDS[level].items()
         }
+
+
+def shown_bounds(least: float | None, most: float | None) -> str:
+    if least is None:
+        return f"at most {most}"
+    return f"at least {least}" if most is None else f"{least} to {most}"
 
 
 def test_every_metric_is_documented_as_it_is_shown_and_nothing_else_is(settings: Settings) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SERVE = (
     sys.executable,
     "-c",
-    "from service.app import serve; from service.settings import read_settings as r; serve(r())",
+    "from service.server import serve; from service.settings import read_settings as r; serve(r())",
 )
 POLL_S = 0.02  # between questions, so that they leave the processor to who is to answer
 _RUNNING = re.compile(rb"Uvicorn running on http://\S+?:(\d+) ")

@@ -39,16 +39,6 @@ def photograph() -> bytes:
     return png(cartoon_photograph([(220, 120, 200)]))
 
 
-@pytest.fixture
-def networks(models: Path, tmp_path: Path) -> dict[str, object]:
-    """Settings of a server with a folder of models of its own, quick to start."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    shutil.copytree(models / NAME, folder / NAME)
-    (folder / "mtcnn").symlink_to(models / "mtcnn")
-    return {"models": folder, "recognition": NAME, "expression": "off", "attributes": "off"}
-
-
 def asked(
     address: str, path: str, image: bytes | None = None, method: str | None = None
 ) -> tuple[int, dict[str, Any]]:

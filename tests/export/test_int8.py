@@ -44,7 +44,7 @@ def data(tmp_path):
     folder = tmp_path / "data" / "identities"
     folder.mkdir(parents=True)
     write_set(TRAINING, folder, "train")
-    others = drawn_crops(people=4, each=3)
+    others = drawn_crops(people=4, each=14)  # 1,176 non-mated pairs: a FAR of 1e-3 needs 1,000
     people = [f"other {i}" for i in range(4)]
     write_set(
         Crops(others.pixels_NHWC, others.paths, others.labels_N, people), folder, "validation"

@@ -7,9 +7,23 @@ import numpy as np
 import pytest
 import torch
 
+from export.card import card
 from export.check import faults
-from export.recognition import ABLATION, main, read_weights, write_card, write_graph
-from service.calibration.measure import measure_calibration
+from export.folder import manifest_text
+from export.recognition import (
+    ABLATION,
+    groups_tested,
+    main,
+    populations,
+    read_weights,
+    write_card,
+    write_graph,
+)
+from service.calibration.measure import (
+    measure_calibration,
+    measure_population,
+    with_populations,
+)
 from service.errors import ArtefactError
 from service.inference.artefact import load_artefact
 from tests.export.networks import answer, as_trained
@@ -162,3 +176,39 @@ def test_weights_of_another_recipe_need_their_facts_said(network, folder, tmp_pa
         write_card(kept, folder, figures)
     with pytest.raises(ValueError, match="figures lack metrics"):
         write_card(kept, folder, {key: None for key in figures if key != "metrics"})
+
+
+def test_the_card_has_the_populations_side_by_side_and_what_a_test_set_gave():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 8))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    people = measure_calibration(rows[:160], np.repeat(np.arange(40), 4), rounds=10)
+    visitors = {"data": "drawn", "predicted": True, **measure_population(rows[160:], rounds=10)}
+    calibration = with_populations(people, {"visitors": visitors})
+    row = {"people": 40, "false_matches": 7, "fmr": 0.0123}
+    fmr = {name: {"a": row} for name in ("race", "sex", "age")} | {"all": {"all": row}}
+    graph = {
+        "probe": {"features": "x", "fitted to": "y", "accuracy": {"race": 0.65}},
+        "tested_groups": {
+            "data": "drawn too",
+            "thresholds": {"worst": {"similarity": 0.7}},
+            "fmr": {"worst": {"mirrored": fmr}},
+        },
+    }
+    figures = {"calibration": calibration, "graphs": [graph]}
+    page = card({"name": "n", **populations(figures), **groups_tested(figures), **figures})
+    for name in ("calibration", "visitors"):
+        assert f"| {name} | " in page
+    assert "accuracy there: race 65.0%" in page
+    assert "| race a | 0.012 |" in page
+    assert "at 0.700, mirrored, worst" in page
+    assert "curve" not in page
+    assert populations({"calibration": people}) == groups_tested({}) == {}
+
+
+def test_a_manifest_has_each_curve_on_one_line_and_is_the_same_json():
+    manifest = {"curve": {"fmr": [1.0, 0.5, 1e-07]}, "rows": [{"a": [1, 2]}], "words": ["a 1", "b"]}
+    text = manifest_text(manifest)
+    assert json.loads(text) == manifest
+    assert '"fmr": [1.0, 0.5, 1e-07]' in text
+    assert text.count("\n") == len(json.dumps(manifest, indent=1).splitlines()) - 7

@@ -271,6 +271,21 @@ class GalleryContract:
         assert (freed.calibration, freed.metadata) == (None, {})
         assert [g.calibration for g in neighbour.list_galleries().items] == [None, None]
 
+    def test_a_gallery_may_name_the_population_that_decides_and_leave_it_again(
+        self, gallery: Galleries, neighbour: Galleries
+    ) -> None:
+        assert gallery.get_gallery("default").population is None
+        made = gallery.create_gallery("guests", population="worst", metadata={"a": 1})
+        assert (made.population, made) == ("worst", neighbour.get_gallery("guests"))
+        changed = gallery.update_gallery("guests", population="strangers")
+        assert (changed.population, changed.metadata) == ("strangers", {"a": 1})
+        assert gallery.update_gallery("guests", metadata={}).population == "strangers"
+        assert gallery.update_gallery("guests", population=None).population is None
+        for verb in (gallery.create_gallery, gallery.update_gallery):
+            with pytest.raises(FieldInvalid) as refused:
+                verb("another", population="a b")
+            assert refused.value.field == "population"
+
     @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "a" * 129, "\ud800"])
     def test_a_calibration_of_a_name_that_cannot_be_is_refused(
         self, gallery: Galleries, name: str

@@ -7,7 +7,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.vision.align import (
@@ -15,6 +15,7 @@ from service.vision.align import (
     IDENTITY_CANVAS,
     WIDE_CANVAS,
     align_crops,
+    share_outside,
     similarity_transform,
 )
 from service.vision.faces import Photograph
@@ -94,6 +95,28 @@ def test_what_lies_outside_the_photograph_is_black():
     [crop] = align_crops(white, [TEMPLATE_52 - (30, 0)])
     assert (crop[:, :29] == 0).all()
     assert (crop[:, 31:] == 255).all()
+
+
+@pytest.mark.parametrize("canvas", [IDENTITY_CANVAS, WIDE_CANVAS])
+@settings(deadline=None)
+@given(
+    angle=st.floats(-np.pi, np.pi),
+    scale=st.floats(0.3, 3),
+    shift=st.tuples(st.floats(-90, 180), st.floats(-90, 180)),
+)
+def test_the_share_outside_the_photograph_is_that_of_the_crop_s_black(canvas, angle, scale, shift):
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    landmarks = (canvas.template_52 - 56) @ turn * scale + shift
+    white = Photograph(np.full((120, 90, 3), 255, np.uint8))
+    [crop] = align_crops(white, [landmarks], canvas)
+    share = share_outside(white, landmarks, canvas)
+    assert share == pytest.approx((crop < 128).mean(), abs=0.01)
+
+
+def test_landmarks_in_one_point_have_a_share_outside_too():
+    white = Photograph(np.full((112, 112, 3), 255, np.uint8))
+    assert share_outside(white, np.full((5, 2), 1e4)) == 1
+    assert 0 <= share_outside(white, np.zeros((5, 2))) <= 1
 
 
 def test_the_identity_crop_lies_inside_the_wide_one():

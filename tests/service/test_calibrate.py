@@ -228,3 +228,73 @@ def test_verify_goes_by_it(mien: Mien, people: Path) -> None:
     assert "calibration people" in mien("verify", a, b, "--calibration", "people").stdout
     unknown = mien("verify", a, b, "--calibration", "none")
     assert (unknown.exit_code, "Unknown calibration" in unknown.stderr) == (2, True)
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> Path:
+    """A folder of twelve others with one photograph each, some of them in a sub-folder."""
+    folder = tmp_path / "others"
+    for person in range(20, 32):
+        below = folder / "below" if person % 2 else folder
+        written(below / f"{person}.png", drawn_photo(person))
+    return folder
+
+
+def test_a_folder_of_strangers_becomes_a_population_of_the_calibration(
+    mien: Mien, people: Path, strangers: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = told(mien, people, "--strangers", strangers)["calibration"]
+    assert (made["people"], made["crops"]) == (11, 22)  # no stranger is among them
+    population = made["populations"]["strangers"]
+    assert (population["crops"], population["non_mated_pairs"]) == (12, 66)
+    assert ("curve" in population, len(population["thresholds"])) == (False, 6)
+    for row in population["thresholds"]:
+        assert row["fmr_low"] <= row["fmr"] <= row["fmr_high"]
+    kept = Calibrations(settings.calibrations).get("people").calibration
+    assert kept.populations["strangers"].crops == 12
+    text = (settings.calibrations / "people.json").read_text()
+    assert ("others" in text, ".png" in text) == (False, False)
+    images = [people / "person-0" / f"{take}.png" for take in (0, 1)]
+    words = ("--calibration", "people", "--population", "strangers")
+    done = mien("verify", *images, *words)
+    assert done.exit_code == 0, done.output
+    assert "calibration people, population strangers" in done.stdout
+    assert "FNMR there" in done.stdout
+    monkeypatch.setenv("COLUMNS", "160")
+    table = mien("calibrate", people, "--strangers", strangers)
+    assert "for the population strangers, 12 photographs (66 pairs;" in table.stdout
+
+
+def test_strangers_who_are_one_person_are_told_of(
+    mien: Mien, people: Path, strangers: Path
+) -> None:
+    written(strangers / "again.png", drawn_photo(20, take=1))
+    written(strangers / "wall.png", drawn_photo())
+    written(strangers / "notes.txt", b"")
+    report = told(mien, people, "--strangers", strangers)
+    assert report["calibration"]["populations"]["strangers"]["crops"] == 13
+    pairs = [set(entry["files"]) for entry in report["alike_strangers"]]
+    assert {str(strangers / "20.png"), str(strangers / "again.png")} in pairs
+    assert [e["file"] for e in report["left_out"]] == [str(strangers / "wall.png")]
+    assert [e["file"] for e in report["skipped"]] == [str(strangers / "notes.txt")]
+    assert report["alike"] == []
+    assert "may be one person" in mien("calibrate", people, "--strangers", strangers).stdout
+
+
+def test_too_few_strangers_are_refused_before_any_work(
+    mien: Mien, people: Path, strangers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for person in (20, 22, 24):
+        (strangers / f"{person}.png").unlink()
+
+    def no_work(*_: object) -> None:
+        raise AssertionError
+
+    with monkeypatch.context() as before:
+        before.setattr("service.app.open_everything", no_work)
+        done = mien("calibrate", people, "--strangers", strangers)
+    assert done.exit_code == 2
+    assert f"{strangers}: 9 strangers; a population needs 10" in done.stderr
+    written(strangers / "wall.png", drawn_photo())
+    done = mien("calibrate", people, "--strangers", strangers)
+    assert "9 strangers; a population needs 10 (1 photographs were left out)" in done.stderr

@@ -133,6 +133,9 @@ def test_what_was_erased_is_enrolled_again_when_that_is_said(
     assert sorted(before for before, _ in enrolled_of(once).values()) == [False] * 3 + [True]
     assert set(enrolled_of(twice).values()) == {(True, False)}
     assert (faces_of(settings, "ada"), faces_of(settings, "ben")) == (2, 2)
+    without = mien("enroll", people)
+    assert "3 refused" in without.stdout
+    assert "those that an earlier --again enrolled are there" in " ".join(without.stdout.split())
     mien("erase", "ben")  # and once more
     assert mien("enroll", people, "--again").exit_code == 0
     assert faces_of(settings, "ben") == 2

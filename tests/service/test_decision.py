@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 
 from service.decision import (
+    OWN_PEOPLE,
     SHARES,
+    WORST,
     Calibration,
     decide,
     operating_points,
     quantiles,
     rate_at,
+    seen_by,
+    strictest,
     threshold_at,
     threshold_for_fmr,
     threshold_for_fpir,
 )
+from service.errors import PopulationUnknown
 
 GRID = np.linspace(0, 1, 101)
 
@@ -197,3 +202,76 @@ def test_quantiles_are_where_the_shares_of_comparisons_lie(calibration):
     assert told["mated"] == pytest.approx({share: share for share in SHARES})
     others = {share: -math.log10(1 - share) / 5 for share in SHARES}
     assert told["non_mated"] == pytest.approx(others, abs=1e-9)
+
+
+def populated() -> dict:
+    """The calibration with strangers who match ten times as often, and others half as often."""
+
+    def times(factor: float) -> dict:
+        fmr = np.minimum(1, factor * 10 ** (-5 * GRID))
+        columns = {"similarity": GRID, "fmr": fmr, "fmr_low": fmr / 2, "fmr_high": fmr * 2}
+        curve = {name: column.tolist() for name, column in columns.items()}
+        return {"crops": 30, "smallest_fmr": 1e-3, "curve": curve}
+
+    return {**block(), "populations": {"alike": times(10), "unlike": times(0.5)}}
+
+
+def test_a_population_has_its_own_threshold_and_the_fnmr_of_the_people_there():
+    calibration = Calibration.from_manifest(json.loads(json.dumps(populated())))
+    found = strictest(calibration, "alike", lambda of: threshold_for_fmr(of, 1e-2))
+    assert (found.similarity, found.population) == (pytest.approx(0.6), "alike")
+    assert (found.fnmr, found.fnmr_interval) == (pytest.approx(0.6), pytest.approx((0.3, 0.6)))
+    own = strictest(calibration, OWN_PEOPLE, lambda of: threshold_for_fmr(of, 1e-2))
+    assert (own.similarity, own.population) == (pytest.approx(0.4), OWN_PEOPLE)
+    assert own == threshold_for_fmr(calibration, 1e-2)
+    assert own.fnmr == pytest.approx(0.4)
+
+
+def test_the_worst_population_has_the_highest_threshold_and_no_lower_one_than_the_people():
+    calibration = Calibration.from_manifest(populated())
+    worst = strictest(calibration, WORST, lambda of: threshold_for_fmr(of, 1e-2))
+    assert worst == strictest(calibration, "alike", lambda of: threshold_for_fmr(of, 1e-2))
+    kinder = populated()
+    del kinder["populations"]["alike"]
+    found = strictest(
+        Calibration.from_manifest(kinder), WORST, lambda of: threshold_for_fmr(of, 1e-2)
+    )
+    assert (found.population, found.similarity) == (OWN_PEOPLE, pytest.approx(0.4))
+    fpir = strictest(calibration, WORST, lambda of: threshold_for_fpir(of, 0.1, faces=3))
+    assert (fpir.population, fpir.by) == ("alike", "target_fpir")
+
+
+def test_a_similarity_of_the_callers_own_has_the_worst_populations_rate():
+    calibration = Calibration.from_manifest(populated())
+    worst = strictest(calibration, WORST, lambda of: threshold_at(of, 0.4))
+    assert (worst.similarity, worst.population) == (0.4, "alike")
+    assert worst.target == pytest.approx(0.1)
+
+
+def test_a_population_that_was_not_measured_is_refused_by_name_with_those_there_are():
+    calibration = Calibration.from_manifest(populated())
+    with pytest.raises(PopulationUnknown) as refused:
+        seen_by(calibration, "children")
+    assert refused.value.known == [OWN_PEOPLE, "alike", "unlike", WORST]
+    assert "the model's calibration has no population 'children'" in str(refused.value)
+    with pytest.raises(PopulationUnknown, match=r"'staff' has no population 'worst'.*--strangers"):
+        seen_by(Calibration.from_manifest(block(), name="staff"), WORST)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("worst", {}, "cannot be named 'worst'"),
+        ("calibration", {}, "cannot be named 'calibration'"),
+        ("alike", {"crops": None}, "population 'alike'"),
+        ("alike", {"smallest_fmr": 0}, "population 'alike': .*smallest_fmr"),
+        ("alike", {"curve": {"similarity": [0, 1]}}, "population 'alike': .*lacks 'fmr'"),
+        ("alike", {"curve": 7}, "population 'alike'"),
+    ],
+)
+def test_a_population_that_is_none_is_refused_by_name(name, change, why):
+    garbled = block() | {"populations": {name: populated()["populations"]["alike"] | change}}
+    with pytest.raises(ValueError, match=why):
+        Calibration.from_manifest(garbled)
+    with pytest.raises(ValueError, match="no object"):
+        Calibration.from_manifest(block() | {"populations": []})

@@ -168,3 +168,21 @@ def test_without_a_form_nothing_is_written_of_requests(capsys: pytest.CaptureFix
     write(a_record())
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", "")
+
+
+def test_requests_that_are_not_http_are_one_line_a_minute_with_their_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("service.observe.logs.monotonic", lambda: now_s[0])
+    configure("json")
+    server = logging.getLogger("uvicorn.error")
+    for after_s in (0, 1, 58, 2, 1):
+        now_s[0] += after_s
+        server.warning("Invalid HTTP request received.")
+        server.warning("something else")
+    malformed = [line["event"] for line in lines(capsys) if "Invalid" in line["event"]]
+    assert malformed == [
+        "Invalid HTTP request received.",
+        "Invalid HTTP request received. (2 more like it since the last line)",
+    ]

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from service.calibration import measure
-from service.calibration.measure import MIN_PEOPLE, RULE_OF, measure_calibration
+from service.calibration.measure import (
+    MIN_PEOPLE,
+    RULE_OF,
+    measure_calibration,
+    measure_population,
+)
 from service.decision import Calibration, rate_at, threshold_for_fmr
 
 STEP = 0.005
@@ -173,3 +178,39 @@ def test_it_says_how_far_it_is() -> None:
         *people(12, 2, 1.0), rounds=2, progress=lambda done, of: told.append((done, of))
     )
     assert told == [(n, 12) for n in range(1, 13)]
+
+
+def test_strangers_with_one_photograph_each_have_the_rates_that_people_with_one_have() -> None:
+    """The same photographs counted by the way of people: beside ten people far from everybody."""
+    embeddings, _ = people(60, 1, 1.0)
+    block = measure_population(embeddings, rounds=30)
+    a, b = np.triu_indices(60, 1)
+    similarity = (embeddings[a] * embeddings[b]).sum(1)
+    curve = block["curve"]
+    for k in range(0, len(curve["similarity"]), 7):
+        fmr = (similarity >= curve["similarity"][k]).mean()
+        assert curve["fmr"][k] == pytest.approx(fmr, rel=2e-3, abs=1e-5)
+    assert (block["crops"], block["non_mated_pairs"]) == (60, 60 * 59 // 2)
+    weights = np.concatenate([np.ones((1, 60)), np.random.default_rng(3).poisson(1, (20, 60))])
+    silent = (lambda done, of: None,)
+    _, non_mated, confused = measure._counted(embeddings, np.arange(60), weights, *silent)
+    counts = measure._counted_strangers(embeddings, weights, *silent)
+    np.testing.assert_allclose(counts, non_mated)
+    np.testing.assert_allclose(counts[0, ::-1].cumsum()[::-1], confused)
+
+
+def test_a_population_is_read_beside_the_people_and_costs_their_fnmr() -> None:
+    block = measure_calibration(*people(40, 5, 1.5), rounds=20)
+    strangers, _ = people(80, 1, 1.0, seed=2)
+    block["populations"] = {"visitors": measure_population(strangers, rounds=20)}
+    calibration = Calibration.from_manifest(json.loads(json.dumps(block)))
+    visitors = calibration.populations["visitors"]
+    assert (visitors.population, visitors.crops) == ("visitors", 80)
+    threshold = threshold_for_fmr(visitors, 1e-2)
+    fnmr = rate_at(calibration, calibration.fnmr_G, threshold.similarity)
+    assert threshold.fnmr == pytest.approx(fnmr, rel=1e-2)
+
+
+def test_too_few_strangers_are_refused_with_their_number() -> None:
+    with pytest.raises(ValueError, match=r"^9 strangers; a population needs 10$"):
+        measure_population(people(9, 1, 1.0)[0])

@@ -68,11 +68,44 @@ def test_the_data_folder_is_named_on_stderr_and_not_in_the_answer(
         ("export-person", "ada"),
         ("sweep",),
         ("erase", "ada"),
+        ("keys", "list"),
+        ("audit", "verify"),
+        ("audit", "head"),
+        ("audit", "show", "--json"),
     ):
         done = mien(*words)
         assert (done.exit_code, done.stderr) == (0, where), words
         assert str(tmp_path / "mien-data") not in done.stdout
     assert mien("sweep", "--data", "mien-data").stderr == where
+
+
+def test_commands_on_template_keys_name_the_data_folder(
+    mien: Mien, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MIEN_DATA")
+    monkeypatch.chdir(tmp_path)
+    mien("template-keys", "new", tmp_path / "template-keys")
+    monkeypatch.setenv("MIEN_TEMPLATE_KEY_FILE", str(tmp_path / "template-keys"))
+    assert mien("enroll", people).exit_code == 0
+    for word in ("list", "rotate"):
+        done = mien("template-keys", word)
+        assert (done.exit_code, done.stderr) == (0, f"mien: data folder {tmp_path / 'mien-data'}\n")
+    (tmp_path / "mien-data" / "data-keys.sqlite3").unlink()
+    missing = f"mien: there is no {tmp_path / 'mien-data' / 'data-keys.sqlite3'}: nothing is sealed"
+    assert missing in mien("template-keys", "list").stderr
+
+
+def test_an_audit_log_that_is_not_there_is_named_by_its_absolute_path(
+    mien: Mien, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MIEN_DATA")
+    monkeypatch.chdir(tmp_path)
+    done = mien("audit", "verify")
+    log = tmp_path / "mien-data" / "audit.jsonl"
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"mien: there is no {log}: nothing was recorded\n",
+    )
 
 
 def test_a_failure_names_the_data_folder_in_its_line(

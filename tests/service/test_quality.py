@@ -25,6 +25,7 @@ GOOD = Quality(
     rightward_crop_of_the_face_image=2,
     margin_above_of_the_face_image=2,
     margin_below_of_the_face_image=2,
+    face_area_cut_off=0,
     head_pose_yaw=0,
     head_pose_pitch=0,
     head_pose_roll=0,
@@ -117,6 +118,27 @@ def test_a_face_that_the_edge_cuts_has_less_than_one_that_is_whole() -> None:
     assert cut.score < whole.score
 
 
+def test_a_cut_face_is_named_whichever_edge_cuts_it_and_however_it_is_turned() -> None:
+    """The crop reaches 44 px from the middle of the landmarks at (200, 200) to the left."""
+    assert quality_of().face_area_cut_off == 0
+    for turned in range(4):
+        points = (facing() - 200) @ np.linalg.matrix_power([[0, 1], [-1, 0]], turned) + 200
+        for shift in ((-184, 0), (184, 0), (0, -184), (0, 184)):
+            quality = quality_of(points=points + shift)
+            assert 0.3 < quality.face_area_cut_off < 0.45
+            failed = {c.component: c for c in checks(quality, "standard") if not c.passed}
+            assert failed["face_area_cut_off"].reason == "face-area-cut-off-too-high"
+            assert quality.score <= 0.8
+
+
+def test_a_rolled_face_without_its_chin_is_cut_though_its_eyes_are_far_from_the_edge() -> None:
+    """Lying on its side, with its mouth at the photograph's left edge."""
+    points = (facing() - 200) @ np.array([[0, 1], [-1, 0]]) + 200
+    points[:, 0] -= points[3:, 0].min() - 1
+    failed = {c.component for c in checks(quality_of(points=points), "strict") if not c.passed}
+    assert failed == {"head_pose_roll", "face_area_cut_off"}
+
+
 def test_eyes_in_one_point_are_measured_without_a_division_by_zero() -> None:
     quality = quality_of(points=np.zeros((5, 2)))
     assert quality.inter_eye_distance == 0
@@ -173,8 +195,9 @@ def test_strict_asks_for_all_that_standard_asks_for_and_more() -> None:
 
 
 def test_off_asks_for_nothing() -> None:
-    assert checks(Quality(*[-1000.0] * 14), "off") == []
-    require_quality(Quality(*[-1000.0] * 14), "off")
+    worst = Quality(*[-1000.0] * len(dataclasses.fields(Quality)))
+    assert checks(worst, "off") == []
+    require_quality(worst, "off")
 
 
 def test_the_score_lies_between_zero_and_one_and_falls_with_what_is_lost() -> None:

@@ -325,3 +325,12 @@ def test_the_galleries_own_calibration_judges_and_one_that_is_lost_stops_nobody(
     assert blind.type == "not-compared"
     assert "'lost'" in blind.detail
     assert len(taken.taken) == 1
+
+
+def test_a_population_that_is_lost_leaves_a_new_face_not_compared(own_engine: Engine) -> None:
+    enroll(own_engine, [drawn_photo(1)], person_id="ada")
+    own_engine.galleries.update_gallery("default", population="worst")
+    taken, _ = enroll(own_engine, [drawn_photo(1, take=1)], person_id="ada")
+    [blind] = taken.warnings
+    assert blind.type == "not-compared"
+    assert "no population 'worst'" in blind.detail

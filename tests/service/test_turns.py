@@ -116,7 +116,10 @@ def test_a_pool_takes_turns_between_calls() -> None:
     assert done == ["crowd 0", "crowd 1", "single", "crowd 2", "crowd 3"]
 
 
-def test_light_work_of_another_call_is_done_while_heavy_work_has_every_thread() -> None:
+@pytest.mark.parametrize("callers", [("ada", "bo"), (None, None)])
+def test_light_work_of_another_is_done_while_heavy_work_has_every_thread(
+    callers: tuple[str | None, str | None],
+) -> None:
     may_go, both_in = threading.Event(), threading.Barrier(3)
 
     def heavy(_: str) -> None:
@@ -124,14 +127,14 @@ def test_light_work_of_another_call_is_done_while_heavy_work_has_every_thread() 
         assert may_go.wait(60)
 
     with pool_of(2, is_light=lambda kind: kind == "light") as pool:
-        with turn_of(Turn("ada")):
+        with turn_of(Turn(callers[0])):
             crowd = [pool.submit(heavy, "heavy") for _ in range(2)]
             both_in.wait(60)
             own = pool.submit(str, "light")
-        with turn_of(Turn("bo")):
+        with turn_of(Turn(callers[1])):
             assert pool.submit(str, "light").result(60) == "light"
             waits = pool.submit(str, "heavy")
-        assert not own.done()  # a call has the one more thread only while it has no other
+        assert not own.done()  # who has another thread has not the one more
         assert not waits.done()
         may_go.set()
         assert (own.result(60), waits.result(60)) == ("light", "heavy")
@@ -174,6 +177,25 @@ def test_what_was_done_is_let_go_while_the_thread_waits_for_more() -> None:
         del photograph
         gc.collect()
         assert held() is None
+
+
+def test_a_failure_does_not_keep_what_the_work_was_given() -> None:
+    def fail(seen: Photograph) -> None:
+        raise KeyError(seen)
+
+    with pool_of(1) as pool:
+        photograph = Photograph()
+        held = weakref.ref(photograph)
+        gc.collect()
+        gc.disable()  # it would find the cycle, at some time
+        try:
+            failed = pool.submit(fail, photograph)
+            assert isinstance(failed.exception(60), KeyError)
+            pool.submit(lambda: None).result(60)
+            del photograph, failed
+            assert held() is None
+        finally:
+            gc.enable()
 
 
 def test_a_failure_reaches_who_waits_and_the_thread_goes_on() -> None:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from service.decision import Calibration
 from tests.standin import recognition_graph
 from tests.training.crops import drawn_crops, png, write_set
 from tests.training.peers import peer
@@ -38,6 +39,8 @@ def data(tmp_path_factory) -> Path:
         write_set(every, folder / "identities", part)
     strangers = {i: f"utk/{10 + i}_{i % 2}_{i % 5}_2017{i}.png" for i in range(36)}
     write_set(lie(every, strangers), folder / "identities", "unlabelled")
+    faces = {i: f"ff/{5 * i}.png" for i in range(36)}  # every second is kept out of training
+    write_set(lie(every, faces), folder / "identities", "strangers")
     folds = [(0, 1, 2), (6, 7, 8)]  # of mated pairs, then as many of this person and the next
     lines = ["2\t3"]
     for fold in folds:
@@ -90,6 +93,16 @@ def test_the_first_graphs_blocks_stand_where_a_card_is_made_of_them(written, gra
     assert set(first["verification"]) == {"mine", "mine, flip"}
     assert first["groups"]["fmr"]["sex"]["female"]["people"] == 18
     assert "distilled" in first["groups"]["data"]
+
+
+def test_strangers_who_are_kept_out_of_training_are_a_population_of_each_calibration(written):
+    figures = json.loads((written / "deep" / "figures.json").read_text())
+    for graph in figures["graphs"]:
+        calibration = Calibration.from_manifest(graph["calibration"])
+        assert {name: one.crops for name, one in calibration.populations.items()} == {
+            "fairface": 18
+        }
+    assert "FMR of population fairface" in (written / "table.md").read_text()
 
 
 def test_the_table_has_a_column_a_graph_and_a_line_a_measure(written, graphs):

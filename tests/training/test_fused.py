@@ -2,11 +2,13 @@
 
 import copy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from training import fused
 from training.fused import _compiled, fused_view
 from training.networks.ecacface import ESCA
 
@@ -179,3 +181,23 @@ def test_a_step_of_the_view_trains_the_network_itself():
 def test_the_view_has_no_parameters_of_its_own():
     net = small()
     assert {id(p) for p in fused_view(net).parameters()} == {id(p) for p in net.parameters()}
+
+
+def test_a_build_that_was_killed_holds_nobody_up_and_each_processor_has_its_own(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    built = []
+
+    def load(name, sources, *, build_directory, **_):
+        mark = Path(build_directory) / "lock"
+        assert not mark.exists()  # PyTorch waits for ever where it is
+        mark.touch()  # as of a process that is killed while it builds
+        built.append(name)
+
+    monkeypatch.setattr(fused, "load", load)
+    fused._compiled.__wrapped__()
+    fused._compiled.__wrapped__()
+    monkeypatch.setattr(fused, "_instructions", lambda: b"flags: another")
+    fused._compiled.__wrapped__()
+    assert built[0] == built[1] != built[2]

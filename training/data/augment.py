@@ -76,29 +76,30 @@ def served(crop_rgb: Crop, rng: Rng) -> Crop:
     """As the service meets faces: mirrored, misaligned, turned away, cut by the photograph's edge,
     partly hidden, blurred, dark, noisy, small and scaled up, packed by JPEG, with a colour cast.
 
-    Strong on purpose: for a teacher that is asked about the very crop that comes out."""
+    One or two of these on average; for a teacher that is asked about the very crop that comes
+    out."""
     crop_rgb = flip(crop_rgb, rng)
-    if rng.random() < 0.4:
-        crop_rgb = _moved(crop_rgb, rng, turn=12, scale=0.12, shift=5)
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
+        crop_rgb = _moved(crop_rgb, rng, turn=10, scale=0.1, shift=4)
+    if rng.random() < 0.12:
         crop_rgb = _turned_away(crop_rgb, rng)
-    if rng.random() < 0.2:
-        crop_rgb = _lit(crop_rgb, rng, gains=(0.25, 1.5), offset=30)
     if rng.random() < 0.15:
-        crop_rgb = _tinted(crop_rgb, rng)
+        crop_rgb = _lit(crop_rgb, rng, gains=(0.3, 1.4), offset=25)
     if rng.random() < 0.1:
-        crop_rgb = _hidden(crop_rgb, rng)
-    if rng.random() < 0.12:
-        crop_rgb = _blurred(crop_rgb, rng)
-    if rng.random() < 0.2:
-        crop_rgb = _shrunk(crop_rgb, rng, smallest=6)
-    if rng.random() < 0.12:
-        crop_rgb = _noisy(crop_rgb, rng)
-    if rng.random() < 0.2:
-        crop_rgb = _packed(crop_rgb, rng, qualities=(10, 80))
+        crop_rgb = _tinted(crop_rgb, rng)
     if rng.random() < 0.05:
+        crop_rgb = _hidden(crop_rgb, rng)
+    if rng.random() < 0.07:
+        crop_rgb = _blurred(crop_rgb, rng)
+    if rng.random() < 0.12:
+        crop_rgb = _shrunk(crop_rgb, rng, smallest=5)
+    if rng.random() < 0.06:
+        crop_rgb = _noisy(crop_rgb, rng)
+    if rng.random() < 0.12:
+        crop_rgb = _packed(crop_rgb, rng, qualities=(15, 80))
+    if rng.random() < 0.03:
         crop_rgb = _grey(crop_rgb)
-    if rng.random() < 0.15:  # last: what lies beyond the edge was never photographed
+    if rng.random() < 0.1:  # last: what lies beyond the edge was never photographed
         crop_rgb = _cut(crop_rgb, rng)
     return crop_rgb
 

@@ -10,7 +10,7 @@ from training.data.crops import Crops, read_crops, read_folder
 from training.data.pixels import chosen
 from training.data.recordio import read_rec
 
-KEPT_OUT = re.compile(r"ff/\d*0\.")  # every tenth of FairFace's faces is calibration's
+KEPT_OUT = re.compile(r"ff/\d*0\.")  # FairFace's faces whose number ends with 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ def named_sets(text: str) -> list[NamedSet]:
     return sets
 
 
+def is_kept_out(path: str) -> bool:
+    """True for every tenth of FairFace's faces: they are calibration's, and never trained on."""
+    return KEPT_OUT.match(path) is not None
+
+
 def of_training(crops: Crops, prefix: str = "") -> Crops:
     """The crops whose path begins with prefix, but for FairFace's that are kept for calibration.
 
@@ -57,7 +62,7 @@ def of_training(crops: Crops, prefix: str = "") -> Crops:
         [
             i
             for i, path in enumerate(crops.paths)
-            if path.startswith(prefix) and not KEPT_OUT.match(path)
+            if path.startswith(prefix) and not is_kept_out(path)
         ],
         np.int64,
     )

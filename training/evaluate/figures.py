@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.calibration.measure import measure_calibration
+from service.calibration.measure import measure_calibration, with_populations
 from service.decision import Calibration, threshold_for_fmr
 from training.data.crops import Crops, read_crops
 from training.evaluate.embeddings import Network, open_networks
@@ -25,6 +25,13 @@ from training.evaluate.pairs import (
     similarities,
 )
 from training.evaluate.pairsets import PairSet, read_lfw, read_pair_set
+from training.evaluate.populations import (
+    TEACHER,
+    Strangers,
+    find_strangers,
+    measure_groups,
+    measure_populations,
+)
 from training.evaluate.verification import (
     error_curve,
     fnmr_at_fmr,
@@ -93,6 +100,7 @@ def evaluate(
         require_both_kinds(pair_set.pairs, pair_set.name)
     if not sets and not people:
         raise ValueError(f"{data} has neither lfw nor identities, and no --pairs were given")
+    strangers = _strangers_there(people, data, cache, threads, say)
     found = []
     for network in networks:
         say(f"measuring {network.name}")
@@ -103,7 +111,8 @@ def evaluate(
             say(f"{network.name} gives unit embeddings alone: flip raw is left out")
         for pair_set in sets:
             _verify(network, pair_set, measured, flip=flip)
-        _ask_people(network, people, measured)
+        _ask_people(network, people, strangers, measured)
+        _ask_groups(network, data / "groups", measured, say)
         found.append(measured)
     return found
 
@@ -116,7 +125,7 @@ def _require_names(sets: Sequence[PairSet]) -> None:
 
 def _people_there(folder: Path, cache: Path, say: Callable[[str], None]) -> dict[str, Crops]:
     there = {}
-    for part in ("validation", "calibration", "train", "unlabelled"):
+    for part in ("validation", "calibration", "train", "unlabelled", "strangers"):
         if (folder / f"{part}.csv").exists():
             there[part] = read_crops(folder / f"{part}.csv", cache)
             if part in ("validation", "calibration"):
@@ -124,6 +133,30 @@ def _people_there(folder: Path, cache: Path, say: Callable[[str], None]) -> dict
         else:
             say(f"{folder / part}.csv is not there: what is measured on it is left out")
     return there
+
+
+def _strangers_there(
+    people: Mapping[str, Crops], data: Path, cache: Path, threads: int, say: Callable[[str], None]
+) -> Strangers | None:
+    """The strangers on whom populations are measured, named by the teacher where it is there."""
+    if "calibration" not in people or "strangers" not in people:
+        return None
+    teacher = data / TEACHER
+    opened = open_networks([teacher], cache, threads=threads) if teacher.exists() else [None]
+    return find_strangers(people, opened[0], say)
+
+
+def _ask_groups(
+    network: Network, folder: Path, measured: Measured, say: Callable[[str], None]
+) -> None:
+    """The FMR within the groups of a test set, at thresholds that were made without it."""
+    if "calibration" not in measured.figures:
+        return
+    if not (folder / "groups.csv").exists():
+        say(f"{folder / 'groups.csv'} is not there: what is measured on it is left out")
+        return
+    calibration = Calibration.from_manifest(measured.figures["calibration"])
+    measured.figures["tested_groups"] = plain(measure_groups(network, folder, calibration))
 
 
 def _verify(network: Network, pair_set: PairSet, measured: Measured, *, flip: bool) -> None:
@@ -144,7 +177,12 @@ def _verify(network: Network, pair_set: PairSet, measured: Measured, *, flip: bo
             measured.figures["lfw_failing_pairs"] = failing_pairs(similarity, pair_set.pairs)
 
 
-def _ask_people(network: Network, people: Mapping[str, Crops], measured: Measured) -> None:
+def _ask_people(
+    network: Network,
+    people: Mapping[str, Crops],
+    strangers: Strangers | None,
+    measured: Measured,
+) -> None:
     """What the parts of identities/ that are there tell."""
     embeddings = {
         part: network.embeddings(people[part].pixels_NHWC)
@@ -162,15 +200,19 @@ def _ask_people(network: Network, people: Mapping[str, Crops], measured: Measure
         "data": f"{PEOPLE}: people in no training set",
         **measure_calibration(unseen, labels),
     }
+    if strangers is not None:
+        populations = measure_populations(network, strangers)
+        figures["calibration"] = with_populations(figures["calibration"], populations)
+        figures["probe"] = strangers.probe
     figures["fnmr_at_fmr"] = [plain(asdict(point)) for point in fnmr_at_fmr(unseen, labels)]
     measured.curves[PEOPLE] = error_curve(*pair_scores(unseen, labels))
     others = [people[part] for part in ("train", "unlabelled") if part in people]
     galleries = identification(unseen, labels, *_distractors(network, others), faces=FACES)
     figures["identification"] = {"protocol": SEARCHED, "galleries": plain(galleries)}
-    strangers = people.get("unlabelled")
-    if strangers is not None and any(utkface_groups(strangers.paths)["sex"]):  # else not UTKFace
+    utkface = people.get("unlabelled")
+    if utkface is not None and any(utkface_groups(utkface.paths)["sex"]):  # else not UTKFace
         calibration = Calibration.from_manifest(figures["calibration"])
-        figures["groups"] = _by_group(network, strangers, calibration)
+        figures["groups"] = _by_group(network, utkface, calibration)
 
 
 def _distractors(

@@ -36,19 +36,27 @@ def utkface_groups(paths: Sequence[str]) -> dict[str, NDArray[np.str_]]:
 
     The codes are those of the set's page: sex 0 male, 1 female; ethnicity 0 white, 1 black, 2
     asian, 3 indian, 4 other (as Hispanic, Latino, Middle Eastern). They are others' guesses."""
-    rows = [_utkface(PurePath(path).name.split(".")[0]) for path in paths]
+    rows = [_utkface(path) for path in paths]
     sex, age, ethnicity = (np.array(column) for column in zip(*rows, strict=True))
     return {"sex": sex, "age": age, "ethnicity": ethnicity}
 
 
-def _utkface(name: str) -> tuple[str, str, str]:
-    words = name.split("_")
+def utkface_labels(path: str) -> tuple[int, int, int] | None:
+    """Age, sex and ethnicity by UTKFace's codes from a file's name; None where it does not tell."""
+    words = PurePath(path).name.split(".")[0].split("_")
     if len(words) != 4 or not all(word.isdigit() for word in words[:3]):
-        return "", "", ""
+        return None
     age, sex, ethnicity = (int(word) for word in words[:3])
-    band = next((f"{low}-{high}" for low, high in BANDS if low <= age <= high), "")
-    if sex >= len(SEXES) or ethnicity >= len(ETHNICITIES) or not band:
+    if sex >= len(SEXES) or ethnicity >= len(ETHNICITIES) or age > BANDS[-1][1]:
+        return None
+    return age, sex, ethnicity
+
+
+def _utkface(path: str) -> tuple[str, str, str]:
+    if (labels := utkface_labels(path)) is None:
         return "", "", ""
+    age, sex, ethnicity = labels
+    band = next(f"{low}-{high}" for low, high in BANDS if low <= age <= high)
     return SEXES[sex], band, ETHNICITIES[ethnicity]
 
 

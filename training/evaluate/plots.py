@@ -151,9 +151,10 @@ def draw_face_size(
 
 
 def draw_calibration(calibration: Mapping[str, Any], out: Path) -> None:
-    """FMR and FNMR against similarity, log scale, with their 95 % bands."""
+    """FMR and FNMR against similarity, log scale, with their 95 % bands; the FMR of further
+    populations without."""
     curve = {k: np.array(v) for k, v in calibration["curve"].items()}
-    with _axes(out, height=4.2) as axes:
+    with _axes(out, width=10, height=4.2) as axes:
         for name, colour, label in (
             ("fmr", "#c1440e", "FMR: two people taken for one"),
             ("fnmr", "#1f5c99", "FNMR: one person taken for two"),
@@ -165,6 +166,10 @@ def draw_calibration(calibration: Mapping[str, Any], out: Path) -> None:
             axes.fill_between(
                 curve["similarity"], low, curve[f"{name}_high"], color=colour, alpha=0.2
             )
+        for name, one in calibration.get("populations", {}).items():
+            points = {k: np.array(v) for k, v in one["curve"].items()}
+            rate = np.where(points["fmr"] > 0, points["fmr"], np.nan)
+            axes.plot(points["similarity"], rate, linewidth=0.8, label=f"FMR of {name}")
         supported = f"smallest FMR that the set supports, {calibration['smallest_fmr']:.2g}"
         axes.axhline(calibration["smallest_fmr"], color="grey", linestyle=":", label=supported)
         axes.set(yscale="log", ylim=(1e-6, 1.2), ylabel="rate")
@@ -173,7 +178,8 @@ def draw_calibration(calibration: Mapping[str, Any], out: Path) -> None:
             f"{calibration['people']} people, {calibration['crops']} crops; "
             "bands: 95 %, bootstrap over people"
         )
-        axes.legend(loc="lower center", fontsize=8)
+        # Beside the axes: of many populations it would hide the curves.
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
         axes.grid(alpha=0.3)
 
 

@@ -30,6 +30,7 @@ _OF_THE_CUT = (
     *("inter_eye_distance", "head_pose_roll"),
     *("leftward_crop_of_the_face_image", "rightward_crop_of_the_face_image"),
     *("margin_above_of_the_face_image", "margin_below_of_the_face_image"),
+    "face_area_cut_off",
 )
 PROBES = 2  # of each person that are spoilt
 FEWEST = 100  # comparisons, below which a step of an angle is not told
@@ -206,6 +207,6 @@ def _passes(value: float, least: float | None, most: float | None) -> bool:
 
 def _worth(name: str, values_N: NDArray[np.float64]) -> NDArray[np.float64]:
     """The values such that more is better."""
-    if name.startswith("head_pose"):
+    if name.startswith("head_pose") or name == "face_area_cut_off":
         return -np.abs(values_N)
     return -np.abs(values_N - 0.5) if name == "luminance_mean" else values_N

@@ -127,10 +127,18 @@ SPOILINGS: dict[tuple[str, ...], list[Spoiling]] = {
         *(faded(contrast) for contrast in (0.12, 0.18, 0.25, 0.35, 0.5)),
     ],
     ("head_pose_roll",): [rolled(degrees) for degrees in (-75, -50, -30, 20, 40, 60)],
-    ("leftward_crop_of_the_face_image",): [cut_left(v) for v in (1, 0.9, 0.75, 0.6, 0.45)],
-    ("rightward_crop_of_the_face_image",): [cut_right(v) for v in (1, 0.9, 0.75, 0.6, 0.45)],
-    ("margin_above_of_the_face_image",): [cut_above(v) for v in (0.8, 0.65, 0.55, 0.45, 0.35)],
-    ("margin_below_of_the_face_image",): [cut_below(v) for v in (1.1, 1, 0.9, 0.8, 0.7)],
+    ("leftward_crop_of_the_face_image", "face_area_cut_off"): [
+        cut_left(v) for v in (1, 0.9, 0.75, 0.6, 0.45)
+    ],
+    ("rightward_crop_of_the_face_image", "face_area_cut_off"): [
+        cut_right(v) for v in (1, 0.9, 0.75, 0.6, 0.45)
+    ],
+    ("margin_above_of_the_face_image", "face_area_cut_off"): [
+        cut_above(v) for v in (0.8, 0.65, 0.55, 0.45, 0.35)
+    ],
+    ("margin_below_of_the_face_image", "face_area_cut_off"): [
+        cut_below(v) for v in (1.1, 1, 0.9, 0.8, 0.7)
+    ],
 }
 
 

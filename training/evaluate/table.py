@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from service.decision import Calibration, threshold_at, threshold_for_fmr
+
 Cells = dict[str, str]  # measure to what a graph's column says
 
 FOOTNOTES = (
@@ -75,7 +77,31 @@ def _cells(figures: Mapping[str, Any]) -> Cells:
                 label = "all" if attribute == "all" else f"{attribute} {group}"
                 title = f"FMR among strangers, {label} ({found['people']})"
                 cells[title] = _rate(found, "fmr", few=found["false_matches"] < 30)
+    for name, row in _populations(figures).items():
+        cells[f"FMR of population {name} at the unseen people's threshold for 0.001"] = row
+    tested = figures.get("tested_groups", {"thresholds": {}})
+    for population, cut in tested["thresholds"].items():
+        for group, found in tested["fmr"][population]["mirrored"]["race"].items():
+            if "fmr" in found:
+                title = f"FMR in data/groups at population={population}, target 0.001, {group}"
+                cells[title] = _rate(found, "fmr", few=found["false_matches"] < 30)
+        cells[f"FNMR of the unseen people at population={population}"] = _percent(cut["fnmr"])
     return cells
+
+
+def _populations(figures: Mapping[str, Any]) -> dict[str, str]:
+    """A population's FMR, with its interval, where the calibration has others than its people."""
+    if not figures.get("calibration", {}).get("populations"):
+        return {}
+    calibration = Calibration.from_manifest(figures["calibration"])
+    cut = threshold_for_fmr(calibration, 1e-3).similarity
+    found = {}
+    for name, one in calibration.populations.items():
+        at = threshold_at(one, cut)
+        low, high = (_percent(rate, sign="") for rate in at.interval)
+        few = " \\*" if at.extrapolated else ""
+        found[name] = f"{_percent(at.target)} [{low}, {high}]{few}"
+    return found
 
 
 def _verification_cells(name: str, found: Mapping[str, Any]) -> Cells:

@@ -25,12 +25,15 @@ def run_once(
     folder: Path,
     begin: Callable[[Any], Run],
     measure: Callable[[Run, Path], dict[str, Any]],
+    *,
+    warm: Path | None = None,
 ) -> dict[str, Any]:
     """The run's figures, trained from where it stood unless they are there.
 
-    begin: recipe to Run. measure: the figures of the trained Run and its folder; they are kept with
-    the recipe, the hardware, the seconds that the steps took and their median speed. Raises as
-    train does, and ValueError for figures of another recipe."""
+    begin: recipe to Run. warm: a kept network that a new run begins with. measure: the figures of
+    the trained Run and its folder; they are kept with the recipe, the hardware, the seconds that
+    the steps took and their median speed. Raises as train does, and ValueError for figures of
+    another recipe."""
     kept = folder / FIGURES
     asked = _plain(asdict(recipe))
     if kept.exists():
@@ -38,7 +41,7 @@ def run_once(
         _refuse_another(kept, found["recipe"], asked)
         return found
     run = begin(recipe)
-    train(run, folder)
+    train(run, folder, warm=warm)
     found = {"recipe": asked, **cost(folder, run.recipe.batch), **measure(run, folder)}
     write_text(kept, json.dumps(found) + "\n")
     return found

@@ -102,6 +102,23 @@ def ecacface_mobile() -> Recipe:
     )
 
 
+def ecacface_mobile_open() -> Recipe:
+    """ecacface-mobile from FairFace's faces alone (CC BY 4.0), taught by EdgeFace-XS alone.
+
+    None of the faces has a person's name, so there is no classifier: the teacher's answers are all
+    that is learnt from."""
+    return replace(
+        ecacface_mobile(),
+        name="ecacface-mobile-open",
+        classification=0.0,
+        teacher_start=False,
+        sets="strangers/ff",
+        teachers="edgeface_xs",
+        consistent=True,
+        augmentation="served",
+    )
+
+
 def ecacface_mobile_casia() -> Recipe:
     """ECACFace's own recipe on CASIA-WebFace (refined), Table 5, in %:
 
@@ -250,6 +267,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe().name: recipe
     for recipe in (
         ecacface_mobile,
+        ecacface_mobile_open,
         ecacface_mobile_casia,
         ecacface_ir50_casia,
         ecacface_ir101_casia,

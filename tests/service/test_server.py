@@ -5,7 +5,7 @@ import socket
 
 import uvicorn
 
-from service.app import _bound
+from service.server import _bound
 
 
 def test_what_a_worker_accepts_sends_at_once() -> None:
