@@ -180,7 +180,7 @@ def broken_images(target: Target) -> None:
 
 
 def locked_store(target: Target) -> None:
-    """Another program keeps the gallery locked, while 40 callers change what is in it."""
+    """Another program keeps the gallery locked, while 24 callers change what is in it."""
 
     def write() -> None:
         with httpx.Client(base_url=target.url, headers=target.headers, timeout=60) as client:
@@ -190,7 +190,7 @@ def locked_store(target: Target) -> None:
     path = target.data / "gallery.sqlite3"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        side_by_side([write] * 40)
+        side_by_side([write] * 24)
         other.execute("ROLLBACK")
 
 
@@ -227,7 +227,7 @@ ATTACKS: Final = (
     Attack("vanished callers", "25 callers who send 16 MiB and go", vanished_callers),
     Attack("slow bodies", "70 sockets at half a byte per second", slow_bodies),
     Attack("broken images", "one caller, calls of 32 half-cut PNGs of 40 Mpx", broken_images),
-    Attack("locked store", "the store locked by another program, 40 writers", locked_store),
+    Attack("locked store", "the store locked by another program, 24 writers", locked_store),
     Attack("half bodies", "20 sockets that stop after 19 of 20 MiB", half_bodies),
 )
 
