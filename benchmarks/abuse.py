@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -38,17 +39,18 @@ MIB: Final = 1 << 20
 SAMPLE_S: Final = 0.05
 LONGEST_RECOVERY_S: Final = 120.0
 BACK: Final = 1.1  # of the memory before: what counts as given back
-SCOPES: Final = ("--scope", "recognise")
+SCOPES: Final = ("--scope", "recognise", "--scope", "administer")
 
 
 @dataclass(frozen=True)
 class Target:
-    """The server under attack, and when to stop attacking it."""
+    """The server under attack, and when to stop attacking it. data: its folder."""
 
     host: str
     port: int
     headers: dict[str, str]
     over: threading.Event
+    data: Path
 
     @property
     def url(self) -> str:
@@ -169,6 +171,29 @@ def half_bodies(target: Target) -> None:
     side_by_side([hold] * 20)
 
 
+def broken_images(target: Target) -> None:
+    """One call after another, each of 32 PNGs of 40 megapixels that end after half of them."""
+    whole = flat_png(8000, 5000)
+    body, kind = form([whole[: len(whole) // 2]] * 32)
+    while not target.over.is_set():
+        post(target, "/detect", body, kind)
+
+
+def locked_store(target: Target) -> None:
+    """Another program keeps the gallery locked, while 40 callers change what is in it."""
+
+    def write() -> None:
+        with httpx.Client(base_url=target.url, headers=target.headers, timeout=60) as client:
+            while not target.over.is_set():
+                client.patch("/galleries/default", json={"metadata": {"changed": True}})
+
+    path = target.data / "gallery.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        side_by_side([write] * 40)
+        other.execute("ROLLBACK")
+
+
 def post(target: Target, path: str, body: bytes, kind: str) -> None:
     """A call whose answer is read and not looked at; given up when the attack is over."""
     with target.connect() as one:
@@ -201,6 +226,8 @@ ATTACKS: Final = (
     Attack("small images", "four connections, calls of 32 flat PNGs of HD size", small_images),
     Attack("vanished callers", "25 callers who send 16 MiB and go", vanished_callers),
     Attack("slow bodies", "70 sockets at half a byte per second", slow_bodies),
+    Attack("broken images", "one caller, calls of 32 half-cut PNGs of 40 Mpx", broken_images),
+    Attack("locked store", "the store locked by another program, 40 writers", locked_store),
     Attack("half bodies", "20 sockets that stop after 19 of 20 MiB", half_bodies),
 )
 
@@ -283,7 +310,9 @@ def measure(attack: Attack, seconds: float) -> dict[str, Any]:
         alone = ask(client, photo, seconds / 2)
         theirs = {"Authorization": f"Bearer {keys['attacker']}"}
         address = client.base_url
-        target = Target(address.host, int(address.port or 80), theirs, threading.Event())
+        target = Target(
+            address.host, int(address.port or 80), theirs, threading.Event(), Path(folder)
+        )
         with Watch(process) as watch:
             attacker = threading.Thread(target=attack.run, args=(target,), daemon=True)
             attacker.start()

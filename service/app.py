@@ -50,16 +50,17 @@ from service.drain import drain_on_sigterm, end_with_parent
 from service.errors import (
     ArtefactError,
     BuffersFull,
+    GalleryMissing,
     KeyRequired,
     MienError,
     PopulationUnknown,
     SettingsError,
     StorageUnavailable,
 )
-from service.gallery import open_gallery
+from service.gallery import FILE_NAME, has_gallery, open_gallery
 from service.gallery.contract import Galleries
 from service.guard.audit import FILE as AUDIT
-from service.guard.audit import Audit
+from service.guard.audit import Audit, tells_of_galleries
 from service.guard.gate import Gate, open_gate
 from service.guard.keys import read_secret
 from service.guard.receipts import Receipts
@@ -82,6 +83,7 @@ from service.turns import FairPool
 from service.vision.align import EXPRESSION_CANVAS, IDENTITY_CANVAS, WIDE_CANVAS, Canvas
 from service.vision.detect import Cascade, detect_faces
 from service.vision.faces import Photograph
+from service.writers import Writers
 
 _RETRY_S: Final = 2.0
 _STORE_PATIENCE_S: Final = 60.0
@@ -131,6 +133,7 @@ def create_app(
         lifespan=partial(_lifespan, settings, open_engine or open_everything, watch.close),
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # its own route has headers of ours
         redirect_slashes=False,
     )
     app.state.service = Service(
@@ -189,6 +192,7 @@ def open_everything(settings: Settings) -> Opened:
         if task != "detection"
     }
     photographs = FairPool(settings.photographs_at_once, "photograph", is_light=is_light_image)
+    writers = Writers(settings.max_writes)
     store = _store_in_time(settings)
     engine = Engine(
         detect=lambda photograph, px: detect_faces(photograph, cascade, min_face_px=px),
@@ -202,6 +206,7 @@ def open_everything(settings: Settings) -> Opened:
         calibration=_calibration(recogniser, settings.population),
         calibrations=Calibrations(settings.calibrations),
         photographs=photographs,
+        writers=writers,
         model=recogniser.name,
         space=recogniser.space,
         max_image_bytes=settings.max_image_bytes,
@@ -212,6 +217,7 @@ def open_everything(settings: Settings) -> Opened:
 
     def close() -> None:
         photographs.shutdown(cancel_futures=True)
+        writers.close()
         for batcher in batchers.values():
             batcher.close()
         store.close()
@@ -233,13 +239,18 @@ def _store_in_time(settings: Settings) -> Galleries:
             time.sleep(_RETRY_S)
 
 
-def open_store(settings: Settings) -> Galleries:
-    """The galleries. Raises Storage*, TemplateKeysRefused."""
+def open_store(settings: Settings, *, new: bool = False) -> Galleries:
+    """The galleries. new: begin empty ones even where others were lost. Raises GalleryMissing,
+    Storage*, TemplateKeysRefused."""
     keys = settings.template_keys
+    audit = settings.data / AUDIT
+    if not new and not has_gallery(settings.data) and tells_of_galleries(audit):
+        raise GalleryMissing(str(settings.data / FILE_NAME), audit.name)
     return open_gallery(
         settings.data,
         search_threads=settings.threads,
         masters=None if keys is None else TemplateKeyFile(keys),
+        new=new,
     )
 
 
@@ -367,17 +378,22 @@ async def _lifespan(
     service.intact = Intact(opened.artefacts).check
     drain_on_sigterm(partial(_begin_to_drain, service))
     warming = asyncio.create_task(_warm(service, opened))
-    sweeping = asyncio.create_task(keep_swept(opened.engine.galleries, service.receipts))
-    for task in (warming, sweeping):
+    others = [
+        asyncio.create_task(keep_swept(opened.engine.galleries, service.receipts)),
+        asyncio.create_task(service.readiness.keep()),
+    ]
+    tasks = [warming, *others]
+    for task in tasks:
         task.add_done_callback(_tell_end)
     try:
         if settings.workers > 1:  # a ready worker beside a cold one would make /readyz untrue
             await warming
         yield {PLACES: places}
     finally:
-        warming.cancel()
-        sweeping.cancel()
-        await asyncio.wait([warming, sweeping])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await asyncio.to_thread(service.readiness.close)
         await asyncio.to_thread(opened.close)
         await asyncio.to_thread(service.gate.close)
         await asyncio.to_thread(unwatch)

@@ -56,6 +56,7 @@ MienError
 │   ├── CallTimedOut              call-timed-out
 │   ├── ConnectionsFull           connections-full: those that are left are kept for probes
 │   ├── NotReady                  not-ready
+│   ├── OutOfMemory               out-of-memory: the machine's, not the image's fault
 │   ├── StorageFull               storage-full: nothing of the call was kept
 │   ├── StorageUnavailable        storage-unavailable: locked, read-only or damaged
 │   ├── ErasureIncomplete         erasure-incomplete: deleted, but bytes are still on the disk
@@ -67,13 +68,16 @@ MienError
 ├── BackupRefused                 a backup that cannot be made or brought back; a command's alone
 ├── ImportRefused                 what cannot be imported as a whole; a command's alone
 ├── TemplateKeysRefused           a template key is missing or another; stops the start
+├── GalleryMissing                a gallery that was there is gone or empty; stops the start
 ├── ArtefactError                 a model file that is not what its manifest says; stops the start
 └── SettingsError                 a setting that cannot be used; stops the start
 """
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 @dataclass(eq=False)
@@ -90,6 +94,16 @@ class MienError(Exception):
         """The error's own fields by name (value, limit, ...); `image` only where there is one."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v for k, v in named.items() if (k, v) != ("image", None)}
+
+
+def without_frames(error: E) -> E:
+    """The error, fit to be kept as a value.
+
+    A traceback holds every frame that the error came through, with all that these worked on: the
+    decoder and the pixels of a broken photograph, for as long as somebody has the error.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def _in_words(value: Any) -> Any:
@@ -564,6 +578,15 @@ class NotReady(ServiceError):
 
 
 @dataclass(eq=False)
+class OutOfMemory(ServiceError):
+    slug = "out-of-memory"
+    text = (
+        "the service ran out of memory over this call; nothing is known to be wrong with it: "
+        "try again, with fewer or smaller images if it stays"
+    )
+
+
+@dataclass(eq=False)
 class StorageFull(ServiceError):
     slug = "storage-full"
     text = "the disk of MIEN_DATA is full; nothing of this call was kept"
@@ -655,6 +678,17 @@ class TemplateKeysRefused(MienError):
     slug = "template-keys-refused"
     text = "the templates cannot be opened: {reason}"
     reason: str
+
+
+@dataclass(eq=False)
+class GalleryMissing(MienError):
+    slug = "gallery-missing"
+    text = (
+        "{path} is missing or empty, and {beside} beside it shows that there was one: bring it "
+        "back (docs/backup.md), or begin an empty one with `mien serve --new-gallery`"
+    )
+    path: str
+    beside: str
 
 
 @dataclass(eq=False)

@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 from service.calibration.kept import Calibrations
 from service.decision import OWN_PEOPLE, Calibration
-from service.errors import FaceError, ImageError
+from service.errors import FaceError, ImageError, without_frames
 from service.gallery.contract import Galleries
 from service.imagefile import read_photograph
 from service.imagefile.size import declared_pixels
+from service.memory import out_of_memory_told
 from service.observe.stages import Stages
 from service.vision.align import IDENTITY_CANVAS, Canvas, align_crops
 from service.vision.faces import Face, Photograph
 from service.vision.quality import Quality, assess_face
+from service.writers import Writers
 
 MIN_FACE_PX: Final = 20
 LIGHT_PIXELS: Final = 2_100_000  # a frame of HD video
@@ -58,6 +60,7 @@ class Engine:
     calibrations: the user's. population: whose FMR decides if neither call nor gallery names one.
     photographs: as many threads as photographs may be in memory at once. max_faces: of an image,
     the largest; others are found, and no more is done with them.
+    writers: the threads that change the galleries.
     """
 
     detect: Callable[[Photograph, int], list[Face]]
@@ -67,6 +70,7 @@ class Engine:
     calibration: Calibration
     calibrations: Calibrations
     photographs: Executor
+    writers: Writers
     model: str
     space: str
     max_image_bytes: int
@@ -136,12 +140,13 @@ def _look_at(
                 data, max_bytes=engine.max_image_bytes, max_pixels=engine.max_pixels
             )
     except ImageError as error:
-        return Look(error=error)
-    with stages.measure("detect"):
-        found = engine.detect(photograph, min_face_px)[:limit]
-    faces = found[: engine.max_faces]
-    with stages.measure("align"):
-        seen = [_seen(photograph, face, crops) for face in faces]
+        return Look(error=without_frames(error))
+    with out_of_memory_told():
+        with stages.measure("detect"):
+            found = engine.detect(photograph, min_face_px)[:limit]
+        faces = found[: engine.max_faces]
+        with stages.measure("align"):
+            seen = [_seen(photograph, face, crops) for face in faces]
     return Look(photograph.width, photograph.height, seen, truncated=len(found) > len(faces))
 
 
@@ -191,5 +196,5 @@ async def side_by_side(
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
-            task.cancel()
+        while tasks:  # and an error's traceback, which holds this frame, holds none of them
+            tasks.pop().cancel()

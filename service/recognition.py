@@ -48,6 +48,7 @@ from service.errors import (
     PopulationUnknown,
     SeveralFaces,
     SpaceMismatch,
+    without_frames,
 )
 from service.gallery.contract import (
     Candidate,
@@ -290,7 +291,7 @@ async def enroll(
                 idempotency=order.idempotency,
             )
 
-    kept = await asyncio.to_thread(store)
+    kept = await engine.writers.run(store)
     return (made[-1], False) if made else (kept, True)
 
 
@@ -449,7 +450,7 @@ def _sorted_out(looks: Sequence[Look], order: EnrolOrder) -> Enrolled:
             seen = _picked(of_image, order.pick)
             require_quality(seen.quality, order.quality)
         except (ImageError, FaceError) as error:
-            enrolled.refused.append((index, error))
+            enrolled.refused.append((index, without_frames(error)))
         else:
             enrolled.taken.append((index, seen))
     return enrolled

@@ -10,6 +10,7 @@ the audit log, person by person, behind an entry that says how many were due.
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -79,9 +80,11 @@ async def keep_swept(galleries: Galleries, receipts: Receipts) -> None:
         except MienError as error:
             log.warning("retention was not swept", reason=str(error))
 
+    thread = ThreadPoolExecutor(1, "retention")  # it may wait for the store's lock
     try:
         while True:
-            await asyncio.to_thread(once)
+            await asyncio.get_running_loop().run_in_executor(thread, once)
             await asyncio.sleep(EVERY_S)
     finally:
         leaving.set()
+        thread.shutdown(wait=False)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import uvicorn
 
 from service.app import create_app, load_models, open_store, require_gate
+from service.cgroup import bounds
 from service.connections import BACKLOG, Connection, raise_file_limit, require_connections
 from service.drain import IN_FLIGHT_S
 from service.errors import SettingsError
@@ -25,8 +26,10 @@ from service.workers import Supervisor
 _WORKER_ANSWERS_S: Final = 60
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, new_gallery: bool = False) -> None:
     """Serve until told to stop.
+
+    new_gallery: begin an empty gallery even where the one that was there is lost.
 
     Raises what is wrong with settings, models, store or device first, and SystemExit with a status
     that is not 0 if the service ends because of a fault.
@@ -34,13 +37,17 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log)
     for name in unknown_variables():
         log.warning("no setting of Mien", variable=name)
+    limit = bounds().memory_bytes
+    if limit is not None and settings.worst_case_bytes > limit:
+        worst = settings.worst_case_bytes
+        log.warning("memory limit below worst case", worst_case_bytes=worst, limit_bytes=limit)
     open_watch(settings.collector, version=version("mien")).close()
     raise_file_limit()
     require_connections(settings.max_connections)
     require_gate(settings)
     _require_port(settings)
     load_models(settings)
-    open_store(settings).close()
+    open_store(settings, new=new_gallery).close()
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.cgroup import bounds
 from service.errors import SettingsError
 
 PREFIX: Final = "MIEN_"
@@ -19,6 +20,13 @@ _METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _CLIENT_KEY: Final = PREFIX + "KEY"
 _CLIENT_URL: Final = PREFIX + "URL"
 MIB: Final = 1024 * 1024
+# What a worker takes at most, see docs/operations.md: the process with four networks (305 MiB were
+# measured), one light photograph more (2.1 megapixels), and crops in line for each network but the
+# detector's (8192 of 37 KiB).
+_BASE_BYTES: Final = (320 + 31) * MIB
+_CROPS_BYTES: Final = 294 * MIB
+_PIXEL_BYTES: Final = 15  # of a photograph in work
+_JSON_BYTES: Final = 7  # for a byte of a JSON body that is being read, if it has an emoji in it
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?(:[0-9]{1,5})?")
 LEAST_CONNECTIONS: Final = 16
 SHIPPED_MODELS: Final = Path(__file__).parent / "models"
@@ -54,6 +62,7 @@ class Settings(BaseSettings):
 
     photographs: int = Field(0, ge=0, le=256)
     queue: int = Field(64, ge=1, le=100_000)
+    max_writes: int = Field(32, ge=1, le=1000)
     max_images: int = Field(32, ge=1, le=1000)
     max_image_bytes: int = Field(20 * MIB, ge=1)
     max_body_bytes: int = Field(64 * MIB, ge=1)
@@ -153,18 +162,52 @@ class Settings(BaseSettings):
 
     @property
     def cores_a_worker(self) -> int:
-        """The cores this process may use, shared out among the worker processes; at least 1."""
-        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+        """The cores this process may use, shared out among the worker processes; at least 1.
+
+        Those that it may run on, and no more whole ones than its control group has the time of.
+        """
+        cores = len(os.sched_getaffinity(0))
+        if (bound := bounds().cores) is not None:
+            cores = min(cores, int(bound))
+        return max(1, cores // self.workers)
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes of bodies in memory: MIEN_MAX_BUFFERED_BYTES, or as many as four bodies have."""
-        return self.max_buffered_bytes or 4 * self.max_body_bytes
+        """Bytes of bodies in memory: MIEN_MAX_BUFFERED_BYTES, or as many as four bodies have: two,
+        where four would take more than a quarter of the memory that the control group may."""
+        if self.max_buffered_bytes:
+            return self.max_buffered_bytes
+        memory, four = self._memory_bytes, 4 * self.max_body_bytes
+        small = memory is not None and _JSON_BYTES * four > memory // 4
+        return four // 2 if small else four
+
+    @property
+    def _memory_bytes(self) -> int | None:
+        """A worker's share of the memory that the control group may take; None: without a bound."""
+        memory = bounds().memory_bytes
+        return None if memory is None else memory // self.workers
+
+    @property
+    def _fixed_bytes(self) -> int:
+        """What a worker takes at most besides photographs and galleries."""
+        crops = _CROPS_BYTES * (len(self.networks) - 1)
+        return _BASE_BYTES + crops + _JSON_BYTES * self.buffered_bytes
+
+    @property
+    def worst_case_bytes(self) -> int:
+        """The most memory that all workers take, whatever is sent to them: without galleries, 2 KiB
+        a face and worker. docs/operations.md has the sum."""
+        photographs = self.photographs_at_once * _PIXEL_BYTES * self.max_pixels
+        return self.workers * (self._fixed_bytes + photographs)
 
     @property
     def photographs_at_once(self) -> int:
-        """Photographs decoded at once: MIEN_PHOTOGRAPHS, or the worker's share of the cores."""
-        return self.photographs or self.cores_a_worker
+        """Photographs decoded at once: MIEN_PHOTOGRAPHS, or the worker's share of the cores, and no
+        more than its share of the control group's memory holds at their largest; at least 1."""
+        if self.photographs or self._memory_bytes is None:
+            return self.photographs or self.cores_a_worker
+        room = self._memory_bytes - self._fixed_bytes
+        return max(1, min(self.cores_a_worker, room // (_PIXEL_BYTES * self.max_pixels)))
 
     @property
     def batch_crops(self) -> int:

@@ -28,6 +28,7 @@ from service.look import Engine
 from service.observe.exposition import Exposition
 from service.observe.record import Record
 from service.observe.stages import Stages
+from service.readiness import Readiness
 from service.turns import CURRENT, Turn
 
 Result = TypeVar("Result")
@@ -39,6 +40,7 @@ class Service:
     """What the application holds. reasons: why calls cannot be answered yet; engine: then None.
 
     intact: says which files of models are not what was loaded. draining: no call is let in.
+    readiness: what else keeps it from answering as it should, once it is warm.
     call_timeout_s: within which a call with images is answered, from the end of its body on.
     """
 
@@ -53,6 +55,16 @@ class Service:
     draining: bool = False
     call_timeout_s: float = 60.0
     reasons: list[str] = field(default_factory=lambda: ["the models are not warm yet"])
+
+    def __post_init__(self) -> None:
+        self.readiness = Readiness(self._look)
+        self.degraded: list[str] = []  # which workers cannot be started, as the last look found
+
+    def _look(self) -> list[str]:
+        """Why some calls cannot be answered as they should be, a sentence each. Blocks."""
+        self.degraded = list(self.exposition.workers().degraded)
+        store = [] if self.engine is None else self.engine.galleries.check()
+        return list(dict.fromkeys([*store, *self.intact(), *self.gate.check()]))
 
 
 def service_of(request: Request) -> Service:
@@ -140,6 +152,8 @@ async def in_time(request: Request, work: Awaitable[Result], stages: Stages) -> 
         stages.stop()
         working.cancel()
         leaving.cancel()
+        # Its error's traceback holds this frame, and all that the call had: a circle otherwise.
+        del working, leaving
 
 
 async def json_response(body: Any, status: int = 200) -> Response:

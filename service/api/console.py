@@ -36,7 +36,7 @@ _KINDS: Final = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_HEADERS: Final = {
+HEADERS: Final = {
     "Cache-Control": "no-cache",  # kept, and asked after: a new version is seen at once
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -82,7 +82,7 @@ async def file(request: Request, file: str) -> Response:
 
 def _answer(request: Request, file: File) -> Response:
     """The file; 304 without it where the caller has it already."""
-    headers = {**_HEADERS, "ETag": file.etag}
+    headers = {**HEADERS, "ETag": file.etag}
     known = {tag.strip().removeprefix("W/") for tag in _tags(request)}
     if known & {file.etag, "*"}:
         return Response(status_code=304, headers=headers)

@@ -1,11 +1,15 @@
-"""/docs: the OpenAPI document as a page that needs nothing from any other host."""
+"""/openapi.json, and /docs: the same as a page that needs nothing from any other host."""
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from html import escape
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from service.api.console import HEADERS, POLICY
 
 router = APIRouter(include_in_schema=False)
 _STYLE: Final = """
@@ -18,12 +22,25 @@ td,th{text-align:left;vertical-align:top;padding:.15rem .8rem .15rem 0}
 pre{background:#8882;padding:.6rem;overflow:auto}
 :root{color-scheme:light dark}
 """
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_PAGE_HEADERS: Final = {
+    **HEADERS,  # with the page's own style, and no other, in the policy
+    "Content-Security-Policy": POLICY.replace(
+        "style-src 'self'", f"style-src 'sha256-{_STYLE_HASH}'"
+    ),
+}
 
 
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
     """The page."""
-    return HTMLResponse(page(request.app.openapi()))
+    return HTMLResponse(page(request.app.openapi()), headers=_PAGE_HEADERS)
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> JSONResponse:
+    """The document."""
+    return JSONResponse(request.app.openapi(), headers=dict(HEADERS))
 
 
 def page(document: Mapping[str, Any]) -> str:

@@ -43,6 +43,7 @@ class Door:
     def __init__(self, app: ASGIApp, *, gate: Gate) -> None:
         self.app = app
         self._gate = gate
+        self._unreadable: str | None = None  # why, as the log has it already
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,10 +87,14 @@ class Door:
         """The key that the request shows. Raises KeyRequired; StorageUnavailable without saying
         why, which is the operator's to know and stands in the log."""
         try:
-            return self._gate.holder(_shown_keys(request))
+            key = self._gate.holder(_shown_keys(request))
         except StorageUnavailable as error:
-            log.error("the keys cannot be read", reason=error.reason)
+            if error.reason != self._unreadable:
+                log.error("the keys cannot be read", reason=error.reason)
+            self._unreadable = error.reason
             raise StorageUnavailable(KEYS_UNREADABLE) from error
+        self._unreadable = None
+        return key
 
     async def _note_refusal(self, request: Request, visit: Visit, route: str) -> None:
         record = record_of(request)

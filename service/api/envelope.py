@@ -22,7 +22,8 @@ from service.api.problems import (
     kind_response,
 )
 from service.api.rights import methods_of
-from service.errors import ConnectionsFull, MienError
+from service.errors import ConnectionsFull, MienError, OutOfMemory
+from service.memory import lacks_memory
 from service.observe.logs import log
 from service.observe.record import UNKNOWN_ROUTE, Reader, Record, method_of
 from service.observe.trace import trace_of
@@ -75,10 +76,12 @@ class Envelope:
                 await refused(scope, receive, send_marked)
             else:
                 await self.app(scope, receive, send_marked)
-        except Exception:
+        except Exception as failure:
             ids = {"request_id": record.request_id, "trace_id": record.trace.trace_id}
             log.exception("request failed", method=record.method, route=_template(scope), **ids)
-            if not begun:
+            if not begun and lacks_memory(failure):
+                await error_response(OutOfMemory(), request)(scope, receive, send_marked)
+            elif not begun:
                 detail = "something went wrong here; nothing is known to be wrong with the call"
                 await kind_response(INTERNAL, detail, request)(scope, receive, send_marked)
         finally:
@@ -111,6 +114,7 @@ def _template(scope: Scope) -> str:
 def answer_errors(app: FastAPI) -> None:
     """Every error that reaches the application becomes a problem."""
     app.add_exception_handler(MienError, _domain_error)
+    app.add_exception_handler(MemoryError, _out_of_memory)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
 
@@ -118,6 +122,10 @@ def answer_errors(app: FastAPI) -> None:
 async def _domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MienError)
     return error_response(error, request)
+
+
+async def _out_of_memory(request: Request, error: Exception) -> Response:
+    return error_response(OutOfMemory(), request)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

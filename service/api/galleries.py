@@ -105,7 +105,7 @@ async def create_gallery(request: Request) -> Response:
     engine = engine_of(request)
     fields = (await read_call(request, NEW, service_of(request).limits)).fields
     admit_gallery(request, fields.name)
-    made = await asyncio.to_thread(_create, engine, fields)
+    made = await engine.writers.run(_create, engine, fields)
     return await json_response(gallery_of(made), 201)
 
 
@@ -149,7 +149,7 @@ async def change_gallery(request: Request, gallery: GalleryName) -> Response:
     fields = (await read_call(request, CHANGE, service_of(request).limits)).fields
     if not fields.model_fields_set:
         raise FieldMissing("calibration, population, metadata, retention_days or requires_consent")
-    changed = await asyncio.to_thread(_change, engine, gallery, fields)
+    changed = await engine.writers.run(_change, engine, gallery, fields)
     return await json_response(gallery_of(changed))
 
 
@@ -162,7 +162,8 @@ async def change_gallery(request: Request, gallery: GalleryName) -> Response:
 async def delete_gallery(request: Request, gallery: GalleryName) -> Response:
     """Erases the gallery and all in it; `default` is there again at once, empty."""
     nothing_asked(request)
-    await asyncio.to_thread(engine_of(request).galleries.delete_gallery, gallery)
+    engine = engine_of(request)
+    await engine.writers.run(engine.galleries.delete_gallery, gallery)
     return Response(status_code=204)
 
 

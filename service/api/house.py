@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import schemas
 from service.api.answers import own_calibration_of, populations_of, thresholds_of
-from service.api.calls import Service, engine_of, json_response, service_of
+from service.api.calls import Service, engine_of, json_bytes, json_response, service_of
 from service.api.openapi import refuses
 from service.api.problems import OF_SLUG, PROBLEM_UNKNOWN, kind_response
 from service.api.visit import galleries_seen
@@ -27,7 +27,7 @@ _HIDDEN: Final = ("golden", "graphs", "calibration")
 @router.get("/healthz", response_model=schemas.State)
 async def healthz() -> Response:
     """200 while the process answers."""
-    return await json_response({"status": "ok"})
+    return _state("ok")
 
 
 @router.get("/readyz", response_model=schemas.State, responses=refuses(503))
@@ -38,12 +38,11 @@ async def readyz(request: Request) -> Response:
     `degraded` says which of several worker processes cannot be started, and why: calls are answered
     by the others.
     """
-    engine, service = engine_of(request), service_of(request)
-    if reasons := await asyncio.to_thread(_reasons, engine, service):
+    engine_of(request)
+    service = service_of(request)
+    if reasons := await service.readiness.now():
         raise NotReady(reasons)
-    workers = await asyncio.to_thread(service.exposition.workers)
-    degraded = {"degraded": list(workers.degraded)} if workers.degraded else {}
-    return await json_response({"status": "ready", **degraded})
+    return _state("ready", **({"degraded": service.degraded} if service.degraded else {}))
 
 
 @router.get(
@@ -57,6 +56,8 @@ async def metrics(request: Request) -> Response:
     docs/metrics.md lists them. Whichever worker process answers, they are those of all.
     """
     service, accept = service_of(request), request.headers.get("Accept", "")
+    if service.engine is not None:
+        await service.readiness.now()
     house = await asyncio.to_thread(_standing, service)
     text, kind = await asyncio.to_thread(service.exposition.text, accept, house)
     return Response(text, headers={"Content-Type": kind})
@@ -121,10 +122,9 @@ async def get_problem(request: Request, slug: str) -> Response:
     )
 
 
-def _reasons(engine: Engine, service: Service) -> list[str]:
-    """Why some calls cannot be answered as they should be, a sentence each."""
-    reasons = [*engine.galleries.check(), *service.intact(), *service.gate.check()]
-    return list(dict.fromkeys(reasons))
+def _state(status: str, **more: Any) -> Response:
+    """An answer that needs no thread: those that there are may all be waiting for something."""
+    return Response(json_bytes({"status": status, **more}), media_type="application/json")
 
 
 def _named(request: Request, name: str) -> Artefact:
@@ -183,7 +183,7 @@ def _standing(service: Service) -> House:
         return House(models)
     house = House(
         models,
-        ready=not (service.draining or _reasons(engine, service)),
+        ready=not (service.draining or service.readiness.reasons),
         quantiles=quantiles(engine.calibration),
         thresholds={
             point.target_fmr: point.similarity for point in operating_points(engine.calibration)

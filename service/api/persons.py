@@ -56,11 +56,11 @@ CHANGE: Final = Form(PersonChange, images=())
 )
 async def create_person(request: Request, gallery: GalleryName) -> Response:
     """The new person, without a face."""
-    galleries = engine_of(request).galleries
+    engine = engine_of(request)
     fields = (await read_call(request, NEW, service_of(request).limits)).fields
     try:
-        made = await asyncio.to_thread(
-            galleries.create_person,
+        made = await engine.writers.run(
+            engine.galleries.create_person,
             gallery,
             person_id=fields.id,
             name=fields.name,
@@ -109,12 +109,12 @@ async def change_person(request: Request, gallery: GalleryName, person_id: Perso
     Who withdraws their consent is erased by DELETE: in a gallery that requires it, nobody with a
     face can be without.
     """
-    galleries = engine_of(request).galleries
+    engine = engine_of(request)
     fields = (await read_call(request, CHANGE, service_of(request).limits)).fields
     if not fields.model_fields_set:  # it would count as a change, and lengthen retention
         raise FieldMissing("name, metadata or consent")
-    changed = await asyncio.to_thread(
-        galleries.update_person,
+    changed = await engine.writers.run(
+        engine.galleries.update_person,
         gallery,
         person_id,
         name=fields.name if "name" in fields.model_fields_set else KEEP,
@@ -132,7 +132,8 @@ async def change_person(request: Request, gallery: GalleryName, person_id: Perso
 async def delete_person(request: Request, gallery: GalleryName, person_id: PersonId) -> Response:
     """The receipt: the person is erased with all their faces, on disk and in every later answer."""
     nothing_asked(request)
-    return await json_response(await asyncio.to_thread(erase, request, gallery, person_id))
+    writers = engine_of(request).writers
+    return await json_response(await writers.run(erase, request, gallery, person_id))
 
 
 @router.get(
@@ -176,6 +177,6 @@ async def delete_face(
 ) -> Response:
     """Erases the face; the person stays, if need be without a face."""
     nothing_asked(request)
-    galleries = engine_of(request).galleries
-    await asyncio.to_thread(galleries.delete_face, gallery, person_id, face_id)
+    engine = engine_of(request)
+    await engine.writers.run(engine.galleries.delete_face, gallery, person_id, face_id)
     return Response(status_code=204)

@@ -281,6 +281,12 @@ OF_ERROR: Final[dict[type[errors.MienError], Kind]] = {
             "Try again after the seconds in Retry-After; the operator sets MIEN_MAX_CONNECTIONS.",
         ),
         (_E.NotReady, 503, "Not ready", "Try again when GET /readyz answers 200."),
+        (
+            _E.OutOfMemory,
+            503,
+            "Out of memory",
+            "Try again after the seconds in Retry-After, with fewer or smaller images.",
+        ),
         (_E.StorageFull, 507, "Storage full", "The operator makes room on the disk of MIEN_DATA."),
         (
             _E.StorageUnavailable,

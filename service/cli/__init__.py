@@ -85,12 +85,20 @@ Population = Annotated[
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    new_gallery: Annotated[
+        bool,
+        typer.Option(
+            "--new-gallery",
+            help="Begin an empty gallery even where the one that was there is missing or empty.",
+        ),
+    ] = False,
+) -> None:
     """Serve until told to stop, as MIEN_HOST, MIEN_PORT, MIEN_WORKERS and the others say."""
     with plain_errors():
         from service.server import serve as run  # here: a client needs no networks
 
-        run(read_settings())
+        run(read_settings(), new_gallery=new_gallery)
 
 
 @app.command()

@@ -15,7 +15,7 @@ contract.py says what it does and store.py does it, a method a verb. What the ot
 
 from pathlib import Path
 
-from service.errors import StorageUnavailable
+from service.errors import GalleryMissing, StorageUnavailable
 from service.gallery.contract import Galleries
 from service.gallery.sealed import MasterKeys
 
@@ -29,6 +29,7 @@ def open_gallery(
     search_threads: int = 1,
     patience_s: float = 5.0,
     masters: MasterKeys | None = None,
+    new: bool = False,
 ) -> Galleries:
     """The galleries kept in `folder`, which is made if it is not there.
 
@@ -36,11 +37,14 @@ def open_gallery(
     write-ahead log does not work over a network. search_threads: OpenMP threads of one search.
     patience_s: how long a call waits for another's lock. masters: the template keys by their ids,
     the newest first, as they are when they are asked for; with them all that tells of a person is
-    sealed, who lies there unsealed too, before this returns. Raises StorageFull,
-    StorageUnavailable, TemplateKeysRefused.
+    sealed, who lies there unsealed too, before this returns. new: begin an empty gallery even
+    where another was lost. Raises GalleryMissing, StorageFull, StorageUnavailable,
+    TemplateKeysRefused.
     """
     from service.gallery.store import Store  # here: who only names things needs no index
 
+    if not new and (beside := lost_beside(folder)):
+        raise GalleryMissing(str(folder / FILE_NAME), beside)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -51,3 +55,21 @@ def open_gallery(
         patience_s=patience_s,
         masters=masters,
     )
+
+
+def lost_beside(folder: Path) -> str | None:
+    """What shows that the folder had a gallery, where its file is missing or empty; None else.
+
+    SQLite would make a new file, and throw the write-ahead log of the one before away.
+    """
+    # The file is looked at last: who makes a new one makes what lies beside it afterwards.
+    beside = [n for n in (f"{FILE_NAME}-wal", DATA_KEYS_FILE_NAME) if (folder / n).exists()]
+    return beside[0] if beside and not has_gallery(folder) else None
+
+
+def has_gallery(folder: Path) -> bool:
+    """Whether the gallery's file is there and not empty."""
+    try:
+        return (folder / FILE_NAME).stat().st_size > 0
+    except OSError:
+        return False

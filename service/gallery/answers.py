@@ -75,7 +75,10 @@ def erase_of_face(db: Transaction, face: int) -> None:
 
 
 def sweep(db: Transaction, *, now: float) -> None:
-    """Forgets some of the answers that are kept no longer; the rest goes with later calls."""
+    """Forgets some of the answers that are kept no longer; the rest goes with later calls.
+
+    Only for a clock that is trusted: by one that leapt a day ahead, all of them would go.
+    """
     some = f"FROM answers WHERE created < ? ORDER BY created LIMIT {SWEPT_AT_ONCE}"
     before = now - KEPT_S
     slots.erase(db, f"SELECT slot {some}", before)

@@ -206,10 +206,23 @@ def queries(embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     if embeddings_ND.dtype != np.float32 or embeddings_ND.shape[1:] != (DIMENSIONS,):
         what = f"{embeddings_ND.dtype} {embeddings_ND.shape}"
         raise ValueError(f"embeddings are float32 (N, {DIMENSIONS}), not {what}")
-    off_unit_N = np.abs(np.linalg.norm(embeddings_ND.astype(np.float64), axis=1) - 1)
-    if not np.all(off_unit_N <= NORM_TOLERANCE):  # so written, NaN is refused too
-        raise ValueError(f"an embedding is not of unit length: off by {off_unit_N.max():.3g}")
+    if not are_unit(embeddings_ND).all():
+        raise ValueError(
+            f"an embedding is not of unit length: off by {_off(embeddings_ND).max():.3g}"
+        )
     return embeddings_ND
+
+
+def are_unit(embeddings_ND: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the embeddings are of unit length, (N,): none with a number that is not finite."""
+    return _off(embeddings_ND) <= NORM_TOLERANCE
+
+
+def _off(embeddings_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths_N = np.linalg.norm(embeddings_ND.astype(np.float64), axis=1)
+        off_N: NDArray[np.float64] = np.abs(lengths_N - 1)
+        return off_N
 
 
 def shown(value: str) -> str:

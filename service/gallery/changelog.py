@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from service.errors import GalleryUnknown, StorageUnavailable
-from service.gallery import galleries, people
+from service.gallery import boundary, galleries, people
 from service.gallery.contract import DIMENSIONS, Candidate
 from service.gallery.index import Hit, Rows
 from service.gallery.live import LOOKS, Changes, Standing
@@ -24,6 +24,7 @@ from service.gallery.sqlite import SqliteFile, Transaction
 Seen = TypeVar("Seen")
 _FACE: Final = "faces.person, data_key, id_hash, faces.id, faces.seal, content"
 _MOST_TOLD: Final = 10
+_EMBEDDING_BYTES: Final = 4 * DIMENSIONS
 REVISIONS_KEPT: Final = 10_000  # an index that is further behind is built anew
 NAMES_A_READ: Final = 500  # placeholders of a statement; the limit of older SQLites is 999
 
@@ -62,8 +63,8 @@ def look(file: SqliteFile, at: Callable[[Transaction], Seen]) -> Seen:
 class Truth:
     """What the indexes follow, see live.Truth: every method reads one committed state.
 
-    keys: see people.py. A face that does not open is in no index, and in `broken` by its number:
-    its id and gallery.
+    keys: see people.py. A face that does not open, or whose embedding is none, is in no index, and
+    in `broken` by its number: its id and gallery.
     """
 
     def __init__(self, file: SqliteFile, keys: KeysOf) -> None:
@@ -130,7 +131,8 @@ class Truth:
                     self.broken.pop(number, None)
         return [
             f"face {face_id} of gallery {gallery!r} does not open and is never found:"
-            " its row was changed or moved by another program; delete it and enrol it again"
+            " its row is damaged, or was changed or moved by another program; delete it and enrol"
+            " it again"
             for face_id, gallery in list(self.broken.values())[:_MOST_TOLD]
         ]
 
@@ -144,7 +146,15 @@ class Truth:
                 opened.append((face, person, theirs.take("face", seal, content, face_id)))
             except SealBroken:
                 self.broken[face] = (face_id, gallery.name)
-        return _index_rows(opened)
+        found = _index_rows([one for one in opened if len(one[2]) == _EMBEDDING_BYTES])
+        whole = boundary.are_unit(found.embeddings)
+        if len(found) == len(rows) and whole.all():
+            return found
+        sound = Rows(found.faces[whole], found.persons[whole], found.embeddings[whole])
+        there = set(sound.faces.tolist())
+        ids = {row[0]: row[4] for row in rows}
+        self.broken |= {n: (ids[n], gallery.name) for n in ids if n not in there}
+        return sound
 
     def standing_numbers(self, numbers: Collection[int]) -> set[int]:
         found = "SELECT number FROM galleries WHERE number = ?"

@@ -14,7 +14,7 @@ from service.gallery import boundary
 from service.gallery.contract import KEEP, GalleryRecord, Keep, Page
 from service.gallery.live import Standing
 from service.gallery.paging import first_rows, page_of
-from service.gallery.sqlite import Transaction
+from service.gallery.sqlite import Transaction, damage_told
 
 _GALLERY: Final = (
     "name, space, calibration, metadata, persons, faces, revision, created, retention_days,"
@@ -102,16 +102,17 @@ def require_space(gallery: Standing, space: str) -> None:
 def _gallery_record(row: Sequence[Any]) -> GalleryRecord:
     *_, created, retention_days, requires_consent, population = row
     name, space, calibration, metadata, persons, faces, revision = row[:7]
-    return GalleryRecord(
-        name,
-        space,
-        calibration,
-        json.loads(metadata),
-        persons,
-        faces,
-        revision,
-        datetime.fromtimestamp(created, UTC),
-        retention_days,
-        bool(requires_consent),
-        population,
-    )
+    with damage_told(f"the gallery {name!r}"):
+        return GalleryRecord(
+            name,
+            space,
+            calibration,
+            json.loads(metadata),
+            persons,
+            faces,
+            revision,
+            datetime.fromtimestamp(created, UTC),
+            retention_days,
+            bool(requires_consent),
+            population,
+        )

@@ -98,6 +98,15 @@ def note_clock(db: Transaction, now: float, least_pause_s: float) -> float | Non
     return max(0.0, float(trusted_from) - now)
 
 
+def clock_is_trusted(db: Transaction, now: float) -> bool:
+    """Whether what is old by this clock is old: it has not leapt, as note_clock has it.
+
+    Where the clock was never noted, nobody watches over it, and it is taken as it is.
+    """
+    seen, trusted_from = db.execute("SELECT clock_seen, clock_trusted_from FROM house").fetchone()
+    return seen is None or (abs(now - seen) <= DAY_S and now >= trusted_from)
+
+
 def _seal_slot(db: Transaction, theirs: Safe, slot: int, kind: str, part: str) -> bytes | None:
     """Seals a slot's content in its place; the seal."""
     (clear,) = db.execute("SELECT content FROM slots WHERE slot = ?", (slot,)).fetchone()

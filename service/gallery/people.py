@@ -30,7 +30,7 @@ from service.gallery.live import Standing
 from service.gallery.paging import first_rows, page_of
 from service.gallery.safe import KeysOf, Safe, broken_told, safe
 from service.gallery.sealed import SealBroken
-from service.gallery.sqlite import Transaction
+from service.gallery.sqlite import RowDamaged, Transaction, damage_told
 
 # What a Safe is made of, and then what is in it.
 _SAFE: Final = "persons.data_key, persons.id_hash, galleries.name"
@@ -104,7 +104,7 @@ def update_person(
             f"SELECT slot, {_SAFE}, persons.seal, content FROM persons JOIN slots USING (slot)"
             " JOIN galleries ON galleries.number = persons.gallery WHERE persons.number = ?"
         )
-        slot, data_key, *of, seal, content = db.execute(found, (number,)).fetchone()
+        slot, data_key, *of, seal, content = _row(db, found, number)
         theirs = safe(keys([data_key]), data_key, *of)
         person_id, old_name, old_consent, old_metadata = _read_person(theirs, seal, content)
         text = _person_text(
@@ -127,7 +127,7 @@ def touch_person(db: Transaction, number: int, *, now: float) -> None:
 
 def person(db: Transaction, keys: KeysOf, number: int) -> PersonRecord:
     """The person of this number."""
-    row = db.execute(f"SELECT {_PERSON} WHERE persons.number = ?", (number,)).fetchone()
+    row = _row(db, f"SELECT {_PERSON} WHERE persons.number = ?", number)
     return _person_record(keys([row[0]]), row)
 
 
@@ -146,11 +146,14 @@ def persons(
 
 def id_if_it_opens(db: Transaction, keys: KeysOf, number: int) -> str | None:
     """The person's id, None where their row does not open; raises what `keys` does."""
-    row = db.execute(f"SELECT {_PERSON} WHERE persons.number = ?", (number,)).fetchone()
+    try:
+        row = _row(db, f"SELECT {_PERSON} WHERE persons.number = ?", number)
+    except RowDamaged:
+        return None
     theirs = keys([row[0]])
     try:
         return _person_record(theirs, row).id
-    except StorageUnavailable:
+    except (StorageUnavailable, RowDamaged):
         return None
 
 
@@ -160,7 +163,7 @@ def safe_of(db: Transaction, keys: KeysOf, number: int) -> Safe:
         f"SELECT {_SAFE} FROM persons JOIN galleries ON galleries.number = persons.gallery"
         " WHERE persons.number = ?"
     )
-    data_key, *of = db.execute(found, (number,)).fetchone()
+    data_key, *of = _row(db, found, number)
     return safe(keys([data_key]), data_key, *of)
 
 
@@ -206,8 +209,7 @@ def face_number(
 
 def face(db: Transaction, number: int, person_id: str) -> FaceRecord:
     """The face of this number, a face of this person."""
-    found = f"SELECT {_FACE} FROM faces WHERE number = ?"
-    return _face_record(db.execute(found, (person_id, number)).fetchone())
+    return _face_record(_row(db, f"SELECT {_FACE} FROM faces WHERE number = ?", person_id, number))
 
 
 def faces(
@@ -250,7 +252,7 @@ def nearest_faces(
     )
     ids, rows = [], []
     for face_id, seal, content in db.execute(found, (person,)):
-        with contextlib.suppress(SealBroken):
+        with contextlib.suppress(SealBroken, RowDamaged):
             rows.append(embedding(theirs.take("face", seal, content, face_id)))
             ids.append(face_id)
     if not rows:
@@ -263,8 +265,11 @@ def nearest_faces(
 
 
 def embedding(content: bytes) -> NDArray[np.float32]:
-    """A face's embedding, (512,), out of its slot."""
-    return np.frombuffer(content, "<f4").astype(np.float32, copy=False)
+    """A face's embedding, (512,), out of its slot. Raises RowDamaged for what none can be."""
+    with damage_told("an embedding"):
+        embedding_D = np.frombuffer(content, "<f4").astype(np.float32, copy=False)
+        boundary.queries(embedding_D[None])
+        return embedding_D
 
 
 # How they lie in their rows and slots.
@@ -291,32 +296,50 @@ def _read_person(
     """A person's id, name, consent and the text of their metadata, out of their slot."""
     with broken_told(theirs):
         text = theirs.take("person", seal, content)
-    first, _, metadata = text.rstrip(b"\0").partition(b"\n")
-    person_id, name, *more = json.loads(first)  # before consents there were two
-    told = more[0] if more else None
-    consent = told and Consent(told[0], datetime.fromisoformat(told[1]), told[2])
-    return person_id, name, consent or None, metadata.decode()
+    with damage_told(f"a person of gallery {theirs.gallery!r} (id_hash {theirs.person.hex()})"):
+        first, _, metadata = text.rstrip(b"\0").partition(b"\n")
+        person_id, name, *more = json.loads(first)  # before consents there were two
+        if _hash(str(person_id)) != theirs.person:
+            raise ValueError("the id of somebody else")
+        told = more[0] if more else None
+        consent = told and Consent(told[0], datetime.fromisoformat(told[1]), told[2])
+        return person_id, name, consent or None, metadata.decode()
 
 
 def _person_record(keys: Mapping[bytes | None, bytes | None], row: Sequence[Any]) -> PersonRecord:
     data_key, id_hash, gallery, seal, content, faces, created, updated, retention_days = row
     theirs = safe(keys, data_key, id_hash, gallery)
     person_id, name, consent, metadata = _read_person(theirs, seal, content)
-    return PersonRecord(
-        person_id,
-        name,
-        json.loads(metadata),
-        faces,
-        _time(created),
-        _time(updated),
-        consent,
-        None if retention_days is None else _time(updated) + timedelta(days=retention_days),
-    )
+    with damage_told(f"a person of gallery {gallery!r} (id_hash {id_hash.hex()})"):
+        return PersonRecord(
+            person_id,
+            name,
+            json.loads(metadata, parse_constant=_refuse_constant),
+            faces,
+            _time(created),
+            _time(updated),
+            consent,
+            None if retention_days is None else _time(updated) + timedelta(days=retention_days),
+        )
 
 
 def _face_record(row: Sequence[Any]) -> FaceRecord:
     face_id, person_id, details, created = row
-    return FaceRecord(face_id, person_id, json.loads(details), _time(created))
+    with damage_told(f"the face {face_id}"):
+        details = json.loads(details, parse_constant=_refuse_constant)
+        return FaceRecord(face_id, person_id, details, _time(created))
+
+
+def _row(db: Transaction, statement: str, *values: Any) -> Sequence[Any]:
+    """The one row. Raises RowDamaged where there is none: another row names what it would be."""
+    row: Sequence[Any] | None = db.execute(statement, values).fetchone()
+    if row is None:
+        raise RowDamaged("a row is missing that another one names")
+    return row
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _time(seconds: float) -> datetime:

@@ -55,6 +55,25 @@ REASONS: Final = {
 }
 
 
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class RowDamaged(sqlite3.DatabaseError):
+    """A row that SQLite can read and nobody has written so. Within a transaction alone."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    sqlite_errorname = "SQLITE_CORRUPT"
+
+
+@contextlib.contextmanager
+def damage_told(what: str) -> Iterator[None]:
+    """What reading a row's content fails with becomes RowDamaged, with `what` it is."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise RowDamaged(f"{what} is not as it was written") from error
+
+
 class SqliteFile:
     """A SQLite file, made if it is not there.
 
@@ -73,6 +92,7 @@ class SqliteFile:
         self._idle_readers: list[sqlite3.Connection] = []
         self._closed = False
         self._write_failed = False
+        self._damage: str | None = None
         self._wipe_due = True  # an earlier process may have died before it had wiped
         with _translated(path.parent), _disk_errors_translated(), contextlib.ExitStack() as undo:
             self._turns = Turns(path, patience_s=patience_s)
@@ -90,7 +110,7 @@ class SqliteFile:
     @contextlib.contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that sees one state: everything committed before, in any process."""
-        with _translated(self._path.parent), self._reader() as connection:
+        with self._told(), self._reader() as connection:
             connection.execute("BEGIN")
             try:
                 yield connection
@@ -101,7 +121,7 @@ class SqliteFile:
     def write(self) -> Iterator[Transaction]:
         """A transaction that is on disk when the block ends, or undone when the block raises."""
         try:
-            with _translated(self._path.parent), self._turn_to_write() as connection:
+            with self._told(), self._turn_to_write() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -133,9 +153,10 @@ class SqliteFile:
     def check(self) -> list[str]:
         """Why the file cannot be read and written now, a sentence each.
 
-        After a write that the disk refused a real one is tried, else only the lock is taken.
+        After a write that the disk refused a real one is tried, else only the lock is taken. A
+        file in which damage was met once stays damaged: what is whole in it is read on.
         """
-        if reason := self._misplaced():
+        if reason := self._misplaced() or self._damage:
             return [reason]
         try:
             if reason := _unwritable(self._path.parent):
@@ -147,7 +168,7 @@ class SqliteFile:
                 with self.write() as connection:
                     connection.execute(f"PRAGMA user_version = {len(self._schema)}")
                 return []
-            with _translated(self._path.parent), self._turn_to_write() as connection:
+            with self._told(), self._turn_to_write() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 _roll_back(connection)
         except StorageUnavailable as error:
@@ -166,6 +187,19 @@ class SqliteFile:
             while True:
                 self._idle_readers.pop().close()
         self._writer.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns errors of SQLite into ours, and notes that the file is damaged."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            told = _storage_error(error, self._path.parent)
+            if _primary_code(error) in _DAMAGE:
+                where = f"{self._path.name} is damaged"
+                what = f": {error}" if isinstance(error, RowDamaged) else ""
+                self._damage = f"{where}{what}; bring back a backup (docs/backup.md)"
+            raise told from error
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
@@ -337,6 +371,8 @@ def _storage_error(error: sqlite3.Error, folder: Path) -> StorageFull | StorageU
         return StorageFull()
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _nearly_full(folder):
         return StorageFull()  # for one, the shared index of the log could not grow
+    if isinstance(error, RowDamaged):
+        return StorageUnavailable(f"{REASONS[code]}: {error}")
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return StorageUnavailable(REASONS.get(code, f"SQLite says {name}"))
 

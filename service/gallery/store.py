@@ -291,8 +291,10 @@ class Store:
     def note_clock(self, *, least_pause_s: float = 0.0) -> float | None:
         now = self._now()
         with self._file.write() as db:
-            answers.sweep(db, now=now)
-            return keeping.note_clock(db, now, least_pause_s)
+            held_s = keeping.note_clock(db, now, least_pause_s)
+            if held_s == 0:
+                answers.sweep(db, now=now)
+            return held_s
 
     # Faces.
 

@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -38,6 +38,11 @@ CONTINUED: Final = "audit.continued"
 _PATIENCE_S: Final = 10.0
 _RETRY_S: Final = 0.002
 _ITSELF: Final = "mien"
+_GONE: Final = (
+    "{name} was removed while the service ran, and the entries in it are missing: put it back, or "
+    "look at what happened and start again"
+)
+_WITHOUT_GALLERIES: Final = ("access", "audit", "key")  # how the actions begin
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,29 @@ class Verdict:
     follows: str | None = None
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Which file it is, and how many bytes it has."""
+
+    file: tuple[int, int]
+    size: int
+
+    @staticmethod
+    def of(stat: os.stat_result) -> "_Place":
+        return _Place((stat.st_dev, stat.st_ino), stat.st_size)
+
+
+def _place_of(path: Path) -> _Place:
+    return _Place.of(path.stat())
+
+
 class Audit:
     """The log at a path, for any number of threads and processes; made with its first entry."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._threads = threading.Lock()
+        self._seen: _Place | None = None
 
     def record(self, actor: str, action: str, **what: Any) -> Entry:
         """The entry, on the disk. what: JSON values.
@@ -96,7 +118,63 @@ class Audit:
         the entry was kept then. ValueError for an entry of more than LONGEST_LINE bytes.
         """
         with self._mine() as file:
-            return self._append(file, actor, action, what)
+            entry = self._append(file, actor, action, what)
+            self._see(file)
+            return entry
+
+    def check(self) -> str | None:
+        """What is wrong with the log as it stands, in a sentence: the file to which this process
+        wrote or which it saw is gone or was cut, or its last line is no entry. None: nothing.
+
+        Lines before the last one are for `verify`. What is being written to is not looked at.
+        """
+        try:
+            places = {_place_of(file).file for file in files_of(self.path)}
+            if self._seen is not None and self._seen.file not in places:
+                return _GONE.format(name=self.path.name)
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except (OSError, AuditUnavailable) as error:
+            return f"the audit log cannot be read: {getattr(error, 'strerror', None) or error}"
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return self._checked(file)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            return f"the audit log cannot be read: {error.strerror}"
+        finally:
+            os.close(file)
+
+    def _checked(self, file: int) -> str | None:
+        here = _Place.of(os.fstat(file))
+        if self._seen is not None and self._seen.file == here.file and here.size < self._seen.size:
+            return f"{self.path.name} was cut: it ends before an entry that was written"
+        start = max(0, here.size - 2 * LONGEST_LINE)
+        tail = os.pread(file, here.size - start, start)
+        whole = tail[: tail.rfind(b"\n") + 1]  # what is torn behind it the next entry mends
+        last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
+        if (last or start) and not _holds(last):
+            self._seen = None  # it is put elsewhere now, and a new one begun
+            return f"the last line of {self.path.name} is no entry; look with `mien audit verify`"
+        self._see(file, whole_size=start + len(whole))
+        return None
+
+    def _see(self, file: int, whole_size: int | None = None) -> None:
+        """Notes the file, unless the one seen before was longer, or is neither it nor put aside."""
+        here = _Place.of(os.fstat(file))
+        if whole_size is not None:
+            here = replace(here, size=whole_size)
+        before = self._seen
+        if before is None:
+            known = True
+        elif before.file == here.file:
+            known = before.size <= here.size
+        else:
+            known = before.file in {_place_of(path).file for path in files_of(self.path)}
+        if known:
+            self._seen = here
 
     def _append(self, file: int, actor: str, action: str, what: Mapping[str, Any]) -> Entry:
         last, torn = _mend(file, self.path)
@@ -143,6 +221,19 @@ def read_entries(path: Path) -> Iterator[Entry]:
                 yield entry_of(line)
             except ValueError as error:
                 raise ValueError(f"{file.name}, line {number}: {error}") from error
+
+
+def tells_of_galleries(path: Path) -> bool:
+    """Whether an entry is of something that only a service with galleries does: keys are made
+    before there are any. Raises AuditUnavailable."""
+    try:
+        return any(
+            entry is not None and entry.action.partition(".")[0] not in _WITHOUT_GALLERIES
+            for file in files_of(path)
+            for entry in map(_entry_if_any, lines_of(file))
+        )
+    except OSError as error:
+        raise AuditUnavailable(error.strerror or str(error)) from error
 
 
 def verify(path: Path, head: str | None = None) -> Verdict:
@@ -224,6 +315,10 @@ def entry_of(line: bytes) -> Entry:
     body, _, rest = line.rpartition(b',"hash":')
     try:
         entry = Entry(**json.loads(line))
+        if not (isinstance(entry.sequence, int) and isinstance(entry.what, Mapping)):
+            raise ValueError
+        if not all(isinstance(t, str) for t in (entry.actor, entry.action, entry.hash)):
+            raise ValueError
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError("it is no entry: edited, or damaged") from error
     if rest != f'"{hashlib.sha256(body).hexdigest()}"}}\n'.encode():
@@ -365,11 +460,14 @@ def _mend(file: int, path: Path) -> tuple[Entry | None, int]:
 
 
 def _holds(line: bytes) -> bool:
+    return _entry_if_any(line) is not None
+
+
+def _entry_if_any(line: bytes) -> Entry | None:
     try:
-        entry_of(line)
+        return entry_of(line)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _write(file: int, line: bytes) -> Entry:

@@ -110,6 +110,8 @@ class Gate:
                 self.record(_ITSELF, "audit.resumed")
         except AuditUnavailable as error:
             reasons.append(str(error))
+        if self.audit is not None and (flaw := self.audit.check()) is not None:
+            reasons.append(flaw)
         return reasons
 
     def close(self) -> None:

@@ -40,6 +40,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GALLERY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SECRET: Final = re.compile(rf"[!-~]{{{SHORTEST_SECRET},512}}")
 _TAKEN: Final = (FROM_FILE, "mien", "nobody", "anyone")  # actors of the audit log
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _RANDOM_BYTES: Final = 32
 
 
@@ -85,14 +86,19 @@ class Keys:
         self.path = path
         self._secret_file = secret_file
         self._held: tuple[object, tuple[Key, ...]] = (None, ())  # the files' state, their keys
+        self._was_there = False
 
     def all(self) -> tuple[Key, ...]:
-        """Every key, revoked ones too. Raises StorageUnavailable where a file cannot be read.
+        """Every key, revoked ones too. Raises StorageUnavailable where a file cannot be read, or is
+        gone that was there.
 
         Threads may ask at the same time: keys are never held for those of a state that they are
         not of, or one that was revoked would hold until the next change.
         """
         state = (_state(self.path), self._secret_file and _state(self._secret_file))
+        if state[0] is None and self._was_there:
+            raise StorageUnavailable(f"{self.path.name} is gone, and no key holds until it is back")
+        self._was_there = state[0] is not None
         seen, keys = self._held
         if state != seen:
             keys = (*_read(self.path), *self._from_file())
@@ -273,8 +279,10 @@ def _read(path: Path) -> list[Key]:
 
 
 def _key(entry: dict[str, Any]) -> Key:
+    """Raises ValueError, TypeError, KeyError for what no key is written as: a field of another type
+    would fail with whoever shows a key."""
     galleries = entry["galleries"]
-    return Key(
+    key = Key(
         **{
             **entry,
             "scopes": tuple(entry["scopes"]),
@@ -282,6 +290,19 @@ def _key(entry: dict[str, Any]) -> Key:
             "secrets": tuple(Secret(**secret) for secret in entry["secrets"]),
         }
     )
+    texts = [key.name, key.created, *key.scopes, *(key.galleries or ())]
+    texts += [text for text in (key.rate, key.quota, key.revoked) if text is not None]
+    for secret in key.secrets:
+        texts += [secret.created, *([] if secret.until is None else [secret.until])]
+        if not (isinstance(secret.sha256, str) and _SHA256.fullmatch(secret.sha256)):
+            raise ValueError(f"a secret of {key.name!r} is no SHA-256")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"the key {key.name!r} has a field that is no text")
+    if key.rate is not None:
+        require_rate(key.rate)
+    if key.quota is not None:
+        require_quota(key.quota)
+    return key
 
 
 def _write(path: Path, keys: Iterable[Key]) -> None:

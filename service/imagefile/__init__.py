@@ -37,6 +37,7 @@ from service.errors import (
     ImageTooManyBytes,
     ImageTooManyPixels,
     ImageTruncated,
+    OutOfMemory,
 )
 from service.imagefile.bmp import read_bmp
 from service.imagefile.heif import require_coded_sizes
@@ -46,6 +47,7 @@ from service.imagefile.pixels import mend_palette, rgb_of
 from service.imagefile.png import is_png_cut, read_png
 from service.imagefile.tiff import TiffPage, as_first_page, read_tiff_page, unread_layout
 from service.imagefile.webp import read_webp_size
+from service.memory import lacks_memory
 from service.vision.faces import Photograph
 
 # Put where a JPEG lacks its end mark: the pixels depend on it if they lack anything else.
@@ -75,7 +77,7 @@ def read_photograph(data: bytes, *, max_bytes: int, max_pixels: int) -> Photogra
     """The upright photograph in an image file's bytes; may be called from many threads at once.
 
     Raises ImageEmpty, ImageTooManyBytes, ImageTooManyPixels (told from the header, with nothing
-    decoded), ImageTruncated, ImageUnreadable, and nothing else.
+    decoded), ImageTruncated, ImageUnreadable; OutOfMemory; and nothing else.
     """
     if not data:
         raise ImageEmpty()
@@ -97,6 +99,8 @@ def read_photograph(data: bytes, *, max_bytes: int, max_pixels: int) -> Photogra
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever the bytes lead them into
+        if lacks_memory(error):  # what they ask for was bounded by their headers
+            raise OutOfMemory from None
         raise _broken(kind, data, error) from error
     return Photograph(np.ascontiguousarray(pixels))
 
@@ -196,8 +200,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 def _broken(kind: str, data: bytes, error: Exception) -> ImageError:
     """The error for bytes that a decoder gave up on."""
-    if isinstance(error, MemoryError):
-        return unreadable(f"its {kind} data ask for more memory than there is")
     if _is_cut(kind, data) or "truncated" in str(error).lower():
         return ImageTruncated(kind, len(data))
     page = read_tiff_page(data) if kind == "TIFF" else None

@@ -145,16 +145,23 @@ class Batcher:
         return sum(waiter.left for waiter in self._line if waiter.turn.caller == caller)
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            try:
-                pieces = [piece.crops for piece in batch]
-                rows = self._run(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
-                if len(rows) != sum(map(len, pieces)):
-                    raise RuntimeError(f"{len(rows)} answers for {sum(map(len, pieces))} crops")
-            except Exception as failure:
-                self._fail(batch, failure)
-            else:
-                self._hand_out(batch, rows)
+        while self._run_next():  # what it had in hand is let go of before it waits again
+            pass
+
+    def _run_next(self) -> bool:
+        """Runs the next batch; False when closed and all are taken."""
+        if not (batch := self._next_batch()):
+            return False
+        try:
+            pieces = [piece.crops for piece in batch]
+            rows = self._run(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
+            if len(rows) != sum(map(len, pieces)):
+                raise RuntimeError(f"{len(rows)} answers for {sum(map(len, pieces))} crops")
+        except Exception as failure:
+            self._fail(batch, failure)
+        else:
+            self._hand_out(batch, rows)
+        return True
 
     def _next_batch(self) -> list[_Piece]:
         """The next crops to run; none when closed and all are taken."""

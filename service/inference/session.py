@@ -13,10 +13,17 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import SettingsError
+from service.memory import out_of_memory_told
 
 Array = NDArray[Any]
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# ONNX Runtime would look for weights in other files in the folder that the process runs in.
+_NOWHERE = "/dev/null/no-external-data"
+_EXTERNAL = (
+    "its weights lie in another file (external data), which its sha256 does not cover; save it as "
+    "one file, onnx.save(model, path, save_as_external_data=False)"
+)
 _CUDA_OPTIONS = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
@@ -41,7 +48,8 @@ class Session:
 
     def run(self, batch: Array) -> list[Array]:
         """The outputs, in the graph's order. batch: of the input's dtype and shape."""
-        outputs: list[Array] = self._session.run(None, {self._input: batch})
+        with out_of_memory_told():
+            outputs: list[Array] = self._session.run(None, {self._input: batch})
         return outputs
 
 
@@ -59,6 +67,8 @@ def open_session(graph: bytes, *, threads: int, device: str, keeps_memory: bool 
             graph, _options(threads, keeps_memory), providers=_providers(device)
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        if _NOWHERE in str(error) or "external data" in str(error).lower():
+            raise GraphBroken(_EXTERNAL) from error
         raise GraphBroken(str(error).splitlines()[0][:300]) from error
     if session.get_providers()[0] != _PROVIDERS[device]:
         raise SettingsError("MIEN_DEVICE", _inactive(device, session.get_providers()))
@@ -90,6 +100,9 @@ def _options(threads: int, keeps_memory: bool) -> "ort.SessionOptions":
     options.enable_cpu_mem_arena = keeps_memory
     options.enable_mem_pattern = keeps_memory
     options.log_severity_level = 3
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", _NOWHERE
+    )
     # A thread that waits in a busy loop takes the core from the next photograph's decoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

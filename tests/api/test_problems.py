@@ -18,7 +18,12 @@ from tests.api.wire import problem, slug
 from tests.conftest import ready_client
 from tests.drawn import drawn_photo
 
-STOPS_THE_START = {errors.ArtefactError, errors.SettingsError, errors.TemplateKeysRefused}
+STOPS_THE_START = {
+    errors.ArtefactError,
+    errors.GalleryMissing,
+    errors.SettingsError,
+    errors.TemplateKeysRefused,
+}
 OF_A_COMMAND = {errors.BackupRefused, errors.ImportRefused}
 RESERVED = {"type", "title", "status", "detail", "request_id"}
 EXAMPLES: dict[Any, Any] = {str: "text", int: 3, float: 0.5, list: [], Any: None}

@@ -15,6 +15,7 @@ import yaml
 
 from service.guard.keys import read_secret
 from service.guard.templates import read_template_keys
+from service.settings import MIB, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -91,6 +92,27 @@ def test_every_container_is_held_to_what_it_needs(everything: dict[str, Any]) ->
             assert re.fullmatch(r"[1-9]\d*:\d+", service["user"]), name
             assert "test" in service["healthcheck"], name
             assert re.search(r":v?\d+\.\d+", service["image"]), f"{name} is not pinned"
+
+
+@pytest.mark.parametrize(("name", "base_mib"), [("mien", 0), ("mien-gpu", 1500)])
+def test_what_the_service_takes_at_most_fits_the_memory_of_its_container(
+    everything: dict[str, Any], name: str, base_mib: int
+) -> None:
+    """docs/operations.md's sum, with what is in /tmp and 100,000 faces. base_mib: CUDA's own."""
+    service = everything["services"][name]
+    limits = service["deploy"]["resources"]["limits"]
+    given = {
+        name.removeprefix("MIEN_").lower(): value
+        for name, value in service["environment"].items()
+        if not name.endswith("_FILE")
+    }
+    settings = Settings(**given)
+    assert settings.photographs <= float(limits["cpus"])
+    [tmpfs] = service["tmpfs"]
+    tmp_mib = int(re.search(r"size=(\d+)m", tmpfs)[1])  # type: ignore[index]
+    faces = 100_000 * 2048 * settings.workers
+    most = settings.worst_case_bytes + faces + (tmp_mib + base_mib) * MIB
+    assert most <= int(limits["memory"])
 
 
 def stage_of(target: str) -> str:

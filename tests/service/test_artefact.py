@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from service.errors import ArtefactError
@@ -58,6 +59,29 @@ def test_a_changed_graph_is_refused_by_its_hash(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="sha256") as refused:
         load_artefact(folder)
     assert refused.value.folder == str(folder)
+
+
+def test_weights_in_a_file_of_their_own_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest's hash does not cover them: ONNX Runtime would take them from where it runs."""
+    folder = write_recognition(tmp_path / "a")
+    path = folder / "model.onnx"
+    model = onnx.load(path)
+    for name in ("weights", str(folder / "weights"), "../a/weights"):
+        for tensor in model.graph.initializer:
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            del tensor.external_data[:]
+            place = {"location": name, "offset": "0", "length": str(len(tensor.raw_data))}
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=value)
+        assert len(model.graph.initializer) > 0
+        (folder / "weights").write_bytes(bytes(1 << 22))
+        path.write_bytes(model.SerializeToString())
+        changed_manifest(folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        monkeypatch.chdir(folder)
+        with pytest.raises(ArtefactError, match="external data"):
+            load_artefact(folder)
 
 
 def test_a_graph_that_answers_otherwise_than_its_golden_output_is_refused(tmp_path: Path) -> None:

@@ -366,6 +366,34 @@ def test_a_bmp_layout_that_is_not_read_is_named(options, named):
         read(bmp_file([bytes(32)] * 4, 4, **options))
 
 
+def run_lengths(width, height, codes):
+    """A BMP of 8 bits in run lengths (RLE8) with a palette of two colors."""
+    palette = struct.pack("<8B", 0, 0, 0, 0, 255, 255, 255, 0)
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(codes), 0, 0, 2, 0)
+    file = b"BM" + struct.pack("<IHHI", 54 + 8 + len(codes), 0, 0, 54 + 8)
+    return file + header + palette + codes
+
+
+def test_a_bmp_in_run_lengths_is_read():
+    pixels = read(run_lengths(4, 2, b"\4\1\0\0" + b"\2\0\2\1\0\0" + b"\0\1"))
+    assert pixels[..., 0].tolist() == [[0, 0, 255, 255], [255] * 4]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "codes"),
+    [
+        (4000, 4000, b"\0\1"),
+        (1, 4_000_001, b"\0\1"),
+        (2000, -2001, b"\0\1"),
+        (1000, 1000, b"\1\0" * (1 << 19) + b"\0\1"),
+    ],
+)
+def test_a_bmp_in_run_lengths_that_takes_long_is_refused_by_name(width, height, codes):
+    """Pillow decodes them in Python, which of 20 MB takes half a minute."""
+    with pytest.raises(ImageUnreadable, match=r"run lengths \(RLE8\).*save it as PNG"):
+        read_photograph(run_lengths(width, height, codes), max_bytes=1 << 25, max_pixels=40_000_000)
+
+
 # JPEG
 
 

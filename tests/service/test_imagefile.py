@@ -20,6 +20,7 @@ from service.errors import (
     ImageTooManyPixels,
     ImageTruncated,
     ImageUnreadable,
+    OutOfMemory,
 )
 from service.imagefile import read_photograph
 from service.imagefile.jpeg import MAX_SCANS
@@ -341,12 +342,13 @@ def test_a_broken_checksum_is_unreadable():
         read(bytes(data))
 
 
-def test_a_decoder_out_of_memory_is_an_image_error(monkeypatch):
+@pytest.mark.parametrize("failure", [MemoryError(), OSError("out of memory error when reading")])
+def test_a_decoder_out_of_memory_says_nothing_against_the_image(monkeypatch, failure):
     def exhausted(*_):
-        raise MemoryError
+        raise failure
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", exhausted)
-    with pytest.raises(ImageUnreadable, match="memory"):
+    with pytest.raises(OutOfMemory):
         read(encoded(flag(), "png"))
 
 

@@ -258,3 +258,20 @@ def test_a_service_sweeps_at_its_start_and_stops_when_it_is_told(house: House) -
 
     asyncio.run(serve())
     assert house.people() == []
+
+
+def test_a_clock_that_leaps_drops_no_answer(house: House) -> None:
+    """By it the answer is days old, and who repeats the call would be enrolled twice."""
+    once = Idempotency("key", "print")
+    house.store.note_clock()
+    house.live(2)
+    enroll(house.store, "ada", units(1, 9)[0], idempotency=once)
+    house.now += 3 * DAY
+    enroll(house.store, "bob", units(1, 10)[0])  # before anybody has noted the leap
+    sweep(house.store, house.receipts)
+    enroll(house.store, "bob", units(1, 11)[0])
+    assert house.store.answered("default", once) is not None
+    house.live(0.75)
+    assert house.store.answered("default", once) is not None
+    house.live(1)
+    assert house.store.answered("default", once) is None
