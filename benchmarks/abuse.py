@@ -5,7 +5,7 @@
 A server process for each attack of ATTACKS. Another caller asks /identify over and over, alone and
 then beside the attack: p50, p95 and p99 of both, and what answers it got. The server's resident
 memory before, at its peak and after the attack, the connections that it held, and how long after
-the attack the other caller's calls were as quick as before and no call was in the house. An attack
+the attack the other caller's calls were as quick as before and no call was in progress. An attack
 is a function and an entry in ATTACKS. Where keys are asked for, each of the two has a key.
 Writes benchmarks/results/abuse.md.
 """

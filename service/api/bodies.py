@@ -35,7 +35,7 @@ _GZIP: Final = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a call may bring. images: how many; body_timeout_s: from its first byte to its last;
+    """Limits of a call's body. images: how many; body_timeout_s: from its first byte to its last;
     buffered: the bytes of all bodies; least_bytes: that come within each pause_s, until the end."""
 
     image_bytes: int
