@@ -35,7 +35,7 @@ _GZIP: Final = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a call's body. images: how many; body_timeout_s: from its first byte to its last."""
+    """Limits of a call's body. images: how many; body_timeout_s: from first byte to last."""
 
     image_bytes: int
     body_bytes: int
