@@ -65,7 +65,7 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
 
 
 def _space_of(facts: Mapping[str, Any], sha256: str) -> dict[str, str]:
-    """What a recognition network's manifest says of its embedding space."""
+    """The manifest's entries about a recognition network's embedding space."""
     return {"space": space_id(facts["name"], sha256)} if facts["task"] == "recognition" else {}
 
 

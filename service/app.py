@@ -36,7 +36,7 @@ from service.api import (
     privacy,
     verification,
 )
-from service.api.bodies import Limits
+from service.api.bodies import Intake, Limits
 from service.api.calls import Service
 from service.api.door import Door
 from service.api.envelope import Envelope, answer_errors
@@ -142,7 +142,6 @@ def create_app(
             body_bytes=settings.max_body_bytes,
             images=settings.max_images,
             body_timeout_s=settings.body_timeout_s,
-            buffered=Shared(settings.buffered_bytes, "bytes of bodies", BuffersFull),
         ),
         line=Line(settings.queue),
         exposition=Exposition(
@@ -159,6 +158,7 @@ def create_app(
         receipts=Receipts(gate.audit or Audit(settings.data / AUDIT)),
         call_timeout_s=settings.call_timeout_s,
     )
+    app.state.intake = Intake(Shared(settings.buffered_bytes, "bytes of bodies", BuffersFull))
     for module in _ROUTERS:
         app.include_router(module.router)
     if gate.audit is not None:

@@ -1,4 +1,4 @@
-"""What the container may use: the processor and memory that its control group is bounded to.
+"""Limits of the container: the processors and memory of its control group.
 
 Files of cgroup v2 (docs.kernel.org/admin-guide/cgroup-v2), and of v1 where a host still has it. A
 group has no more than those above it, so the least of them all holds.

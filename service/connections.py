@@ -66,7 +66,7 @@ def most_connections(asked: int) -> int:
 
 
 def require_connections(asked: int) -> None:
-    """Nothing, if so many connections fit under the limit of open files. Raises SettingsError."""
+    """Raise SettingsError if so many connections do not fit under the limit of open files."""
     most, files = most_connections(asked), _file_limit()
     if most + OTHER_FILES > files:
         reason = (
@@ -177,13 +177,13 @@ class Connection(H11Protocol):
         return False
 
     def _awaits_request(self) -> bool:
-        """Whether the next of the client's bytes is of no request that is being answered: of the
+        """True if the next of the client's bytes is of no request that is being answered: of the
         next one's head, or of a body that comes after its answer has gone."""
         late = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
         return self.conn.their_state is h11.IDLE or late
 
     def _note_waiting(self) -> bool:
-        """Whether a request is awaited, and nothing of an answer is unread."""
+        """True if a request is awaited, and nothing of an answer is unread."""
         waits = (
             self._awaits_request() and self._write_timer is None and self in self.connections
         ) and not self.transport.is_closing()

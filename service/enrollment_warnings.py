@@ -46,7 +46,7 @@ class EnrollWarning:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What of a gallery is most similar to a new face. own: the best of the faces that the person
+    """The most similar faces of a gallery to a new one. own: the best of the faces that the person
     has; other: of somebody else; None where there is none, or none that the caller may know."""
 
     own: NearestFace | None

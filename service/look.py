@@ -93,7 +93,7 @@ class SeenFace:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen in one image: its faces, largest first, or the error that kept them.
+    """Result of one image: its faces, largest first, or the error that kept them.
 
     truncated: there are more faces, beyond the engine's max_faces.
     """
@@ -151,7 +151,7 @@ def _look_at(
 
 
 def is_light_image(engine: Engine, image: bytes, *_: object) -> bool:
-    """Whether an image is seen so quickly that it is not to wait for large ones: by what its file
+    """True if an image is seen so quickly that it is not to wait for large ones: by what its file
     declares."""
     pixels = declared_pixels(image)
     return pixels is not None and pixels <= LIGHT_PIXELS

@@ -45,7 +45,7 @@ _OPENCV_NO_MEMORY: Final = -4  # cv::Error::StsNoMem
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that the machine had no memory, be it a library's own kind."""
+    """True if an error says that the machine had no memory, be it a library's own kind."""
     if isinstance(error, MemoryError):
         return True
     if type(error).__module__ == "cv2" and getattr(error, "code", None) == _OPENCV_NO_MEMORY:

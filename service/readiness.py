@@ -1,4 +1,4 @@
-"""Whether all that the service promises can be kept now, looked at by a thread of its own.
+"""True if all that the service promises can be kept now, looked at by a thread of its own.
 
 A look may wait for the store's lock for seconds. So nobody looks in a thread that others need, and
 however many ask, there is one look at a time. It is taken every few seconds, asked for or not, and

@@ -302,7 +302,7 @@ def _warnings(
     stages: Stages,
     order: EnrolOrder,
 ) -> list[EnrollWarning]:
-    """What speaks against the faces that are about to be enrolled."""
+    """Warnings about the faces that are about to be enrolled."""
     galleries, gallery = engine.galleries, order.gallery
     record = galleries.get_gallery(gallery)
     try:

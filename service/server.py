@@ -86,7 +86,7 @@ def _bound(config: uvicorn.Config) -> socket.socket:
 
 
 def _require_port(settings: Settings) -> None:
-    """Nothing, where the address can be listened on. Raises SettingsError."""
+    """Raise SettingsError if the address cannot be listened on."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         socket.create_server((settings.host, settings.port), family=family).close()

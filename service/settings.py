@@ -189,7 +189,7 @@ class Settings(BaseSettings):
 
     @property
     def _fixed_bytes(self) -> int:
-        """What a worker takes at most besides photographs and galleries."""
+        """Most memory that a worker takes besides photographs and galleries, in bytes."""
         crops = _CROPS_BYTES * (len(self.networks) - 1)
         return _BASE_BYTES + crops + _JSON_BYTES * self.buffered_bytes
 
@@ -241,7 +241,7 @@ def _listed(hosts: str) -> list[str]:
 
 
 def _is_host(name: str) -> bool:
-    """Whether it is a host's name or IPv4 address, with or without a port, or an IPv6 address."""
+    """True if it is a host's name or IPv4 address, with or without a port, or an IPv6 address."""
     if _HOST_NAME.fullmatch(name):
         return True
     try:

@@ -6,6 +6,7 @@ warm-up, is a call of its own.
 """
 
 import threading
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor, Future
@@ -172,8 +173,9 @@ class FairPool(Executor):
                 raise RuntimeError("the threads are shut down")
             self._line.append(job, job.turn)
             self._changed.notify_all()
-        job.future.add_done_callback(lambda done: self._let_go(job) if done.cancelled() else None)
-        return job.future
+        future, weak = job.future, weakref.ref(job)  # a future that had its job would be a cycle
+        future.add_done_callback(lambda done: self._let_go(weak()) if done.cancelled() else None)
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let nothing more in; end the threads when what is in line is done, or cancelled."""
@@ -187,7 +189,9 @@ class FairPool(Executor):
             for thread in self._threads:
                 thread.join()
 
-    def _let_go(self, job: _Job) -> None:
+    def _let_go(self, job: _Job | None) -> None:
+        if job is None:
+            return
         with self._changed:
             self._line.remove(job, job.turn)
             self._changed.notify_all()

@@ -166,7 +166,7 @@ class Supervisor(Multiprocess):
         slot.process = self.processes[at] = process
 
     def _all_failed(self) -> bool:
-        """Whether no worker is left, and none was ready before it ended."""
+        """True if no worker is left, and none was ready before it ended."""
         return bool(self._slots) and all(
             slot.begin_s is not None and slot.ready_s is None and slot.failures > 0
             for slot in self._slots

@@ -57,7 +57,7 @@ def embed_all(embed: Embed, pixels_NHWC: NDArray[np.uint8], batch: int = 16) -> 
 
 
 def gives_raw(path: Path) -> bool:
-    """Whether open_graph(raw=True) gives other than unit embeddings: not of a graph whose length
+    """True if open_graph(raw=True) gives other than unit embeddings: not of a graph whose length
     comes from operators that are not known here."""
     embed, noise = open_graph(path, raw=True), np.random.default_rng(0)
     crops = noise.integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)

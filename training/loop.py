@@ -184,7 +184,7 @@ def _validated(run: Run) -> tuple[dict[str, float], str]:
 
 
 def _best(found: dict[str, float], earlier: Validations, name: str) -> bool:
-    """Whether the figure is finite and above all earlier ones that are."""
+    """True if the figure is finite and above all earlier ones that are."""
     before = [value for row in earlier if math.isfinite(value := row.get(name, math.nan))]
     return math.isfinite(found[name]) and all(found[name] > value for value in before)
 

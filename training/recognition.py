@@ -404,7 +404,7 @@ def _named(recipe: Recipe, sources: Sources) -> list[NamedSet]:
 
 
 def _shares(recipe: Recipe, sources: Sources, sets: list[Crops]) -> list[Share]:
-    """What each set has of a batch; sets without a share divide the rest by their sizes."""
+    """Places of each set in a batch; sets without a share divide the rest by their sizes."""
     ends = np.cumsum([0, *map(len, sets)])
     given, rest = [], []
     named = _named(recipe, sources) or [None] * len(sets)

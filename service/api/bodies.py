@@ -35,13 +35,19 @@ _GZIP: Final = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a call may bring. images: how many; body_timeout_s: from its first byte to its last;
-    buffered: the bytes of all bodies; least_bytes: that come within each pause_s, until the end."""
+    """Limits of a call's body. images: how many; body_timeout_s: from first byte to last."""
 
     image_bytes: int
     body_bytes: int
     images: int
     body_timeout_s: float
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Limits of all bodies together: the application's `state.intake`. buffered: their bytes;
+    least_bytes: that come of each within each pause_s, until its end."""
+
     buffered: Shared
     least_bytes: int = 10 * 1024
     pause_s: float = 10.0
@@ -109,11 +115,12 @@ async def _read(
         raise BodyCompressed(str(shown(encoding)))
     if (declared := declared_bytes(request)) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
-    held = request.state.held = Held(limits.buffered, caller_of(request))
+    intake: Intake = request.app.state.intake
+    held = request.state.held = Held(intake.buffered, caller_of(request))
     held.require(declared)
     clock = asyncio.get_running_loop().time
     end_s = clock() + limits.body_timeout_s
-    pause_end_s, in_pause = clock() + limits.pause_s, 0  # bytes that came since it began
+    pause_end_s, in_pause = clock() + intake.pause_s, 0  # bytes that came since it began
     size_bytes, more = 0, True
     try:
         async with asyncio.timeout_at(min(end_s, pause_end_s)) as until:
@@ -131,12 +138,12 @@ async def _read(
                     held.add(len(chunk))
                 take(chunk)
                 in_pause += len(chunk)
-                if in_pause >= limits.least_bytes:
-                    pause_end_s, in_pause = clock() + limits.pause_s, 0
+                if in_pause >= intake.least_bytes:
+                    pause_end_s, in_pause = clock() + intake.pause_s, 0
                     until.reschedule(min(end_s, pause_end_s))
     except TimeoutError as error:
         if pause_end_s < end_s:
-            raise BodyStalled(in_pause, limits.least_bytes, limits.pause_s) from error
+            raise BodyStalled(in_pause, intake.least_bytes, intake.pause_s) from error
         raise BodyTooSlow(limits.body_timeout_s) from error
 
 

@@ -220,7 +220,7 @@ def _require_equal(name: str, one: Any, other: Any) -> None:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Whether two values of JSON are the same; 1 and 1.0 are, and true is neither."""
+    """True if two values of JSON are the same; 1 and 1.0 are, and true is neither."""
     numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (one, other)]
     if all(numbers):
         return bool(one == other)

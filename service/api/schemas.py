@@ -186,7 +186,7 @@ FaceKind = TypeVar("FaceKind")
 
 @_exact
 class Image(TypedDict, Generic[FaceKind]):
-    """What became of an image: faces, largest first, or its error.
+    """Result of an image: faces, largest first, or its error.
 
     truncated: there are more faces than MIEN_MAX_FACES, of which these are the largest; absent
     where these are all.
@@ -339,7 +339,7 @@ class RefusedImage(TypedDict):
 
 @_exact
 class EnrollWarning(TypedDict):
-    """What was probably done by mistake; it refuses nothing. image: which of the call's.
+    """A probable mistake of the caller; it refuses nothing. image: its index in the call.
 
     photograph-again: it was enrolled for this person before, as face_id, or stands twice in the
     call. like-another-person: /identify would take the face for person_id, by face_id, from limit

@@ -1,4 +1,4 @@
-"""What callers share, and that none of them holds so much of it that another gets nothing.
+"""Limits that callers share, of which none may hold so much that another gets nothing.
 
 A caller may hold as much as stays free: alone half of all, two a third each. So whoever comes first
 finds room, however many calls of another are under way.
@@ -28,7 +28,7 @@ class Shared:
         self._lock = threading.Lock()
 
     def require(self, amount: int, caller: Hashable) -> None:
-        """Nothing, if `take` would be let. Raises `full`, ShareUsed."""
+        """Raise `full` or ShareUsed if `take` would be refused now."""
         free, own = self.limit - self.held, self._of.get(caller, 0)
         if amount > free:
             raise self._full(self.held, self.limit)
@@ -54,7 +54,7 @@ class Shared:
 
 
 class Line:
-    """The calls with images that are in the house; beyond `limit` the next is refused."""
+    """The calls with images that are in progress; beyond `limit` the next is refused."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -66,7 +66,7 @@ class Line:
         return self._places.held
 
     def require_place(self, caller: Hashable) -> None:
-        """Nothing, where there is a place. Raises QueueFull, ShareUsed."""
+        """Raise QueueFull or ShareUsed if there is no place."""
         self._places.require(1, caller)
 
     @contextmanager
@@ -110,7 +110,7 @@ class Held:
         self._size_bytes += size_bytes
 
     def require(self, size_bytes: int) -> None:
-        """Nothing, where there is room for a body of that size now. Raises as `add`."""
+        """Raise as `add` does if there is no room for a body of that size now."""
         self._budget.require(size_bytes, self._caller)
 
     def release(self) -> None:

@@ -57,7 +57,7 @@ def key_of(request: Request) -> str | None:
 
 
 def caller_of(request: Request) -> tuple[str, str]:
-    """Who makes the request, for what callers share: their key, or their address without one."""
+    """The caller by whom limits are shared: the key, or the address without one."""
     if (key := key_of(request)) is not None:
         return "key", key
     return "address", request.client.host if request.client else ""
@@ -98,7 +98,7 @@ def note(request: Request, **what: Any) -> None:
 
 
 def may(request: Request, scope: str) -> bool:
-    """Whether the caller's key has the scope; whoever needs no key may do all."""
+    """True if the caller's key has the scope; whoever needs no key may do all."""
     visit = visit_of(request)
     return visit is None or visit.key is None or scope in visit.key.scopes
 

@@ -114,7 +114,7 @@ def with_populations(
 
 
 def require_strangers(strangers: int) -> None:
-    """Nothing, where there are enough strangers. Raises ValueError with how many there are."""
+    """Raise ValueError with their number if there are too few strangers."""
     if strangers < MIN_PEOPLE:
         raise ValueError(f"{strangers} strangers; a population needs {MIN_PEOPLE}")
 

@@ -30,7 +30,7 @@ AT_ONCE: Final = 4  # calls to a server; in this process there are as many as co
 
 @dataclass
 class Outcome:
-    """What became of the files of an enrolment; skipped are those that were never sent.
+    """Results of the files of an enrollment; skipped are those that were never sent.
 
     An enrolled one has face_id, before (an earlier run enrolled it), other_options (with options
     that ask for less than these, so that these were not applied; face_id is None) and warnings.
@@ -172,7 +172,7 @@ async def send_each(
 async def _enroll_one(
     client: httpx.AsyncClient, person: str, path: Path, fields: dict[str, Any], *, again: bool
 ) -> dict[str, Any]:
-    """What became of the photograph: an entry of Outcome.enrolled. Raises Refused."""
+    """Result of the photograph, as an entry of Outcome.enrolled. Raises Refused."""
     image = bytes_of(path)
     whose = json.dumps([fields["gallery"], person]).encode()
     key = _digest(whose + hashlib.sha256(image).digest())

@@ -68,7 +68,7 @@ def lost_beside(folder: Path) -> str | None:
 
 
 def has_gallery(folder: Path) -> bool:
-    """Whether the gallery's file is there and not empty."""
+    """True if the gallery's file is there and not empty."""
     try:
         return (folder / FILE_NAME).stat().st_size > 0
     except OSError:

@@ -99,7 +99,7 @@ def note_clock(db: Transaction, now: float, least_pause_s: float) -> float | Non
 
 
 def clock_is_trusted(db: Transaction, now: float) -> bool:
-    """Whether what is old by this clock is old: it has not leapt, as note_clock has it.
+    """True if what is old by this clock is old: it has not leapt, as note_clock has it.
 
     Where the clock was never noted, nobody watches over it, and it is taken as it is.
     """

@@ -224,7 +224,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 
 def tells_of_galleries(path: Path) -> bool:
-    """Whether an entry is of something that only a service with galleries does: keys are made
+    """True if an entry is of something that only a service with galleries does: keys are made
     before there are any. Raises AuditUnavailable."""
     try:
         return any(

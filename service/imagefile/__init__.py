@@ -211,7 +211,7 @@ def _broken(kind: str, data: bytes, error: Exception) -> ImageError:
 
 
 def _is_cut(kind: str, data: bytes) -> bool:
-    """Whether the file lacks its end: its end mark, or bytes that it declares."""
+    """True if the file lacks its end: its end mark, or bytes that it declares."""
     if kind == "JPEG":
         return not read_jpeg_header(data).ended
     if kind == "PNG":

@@ -60,7 +60,7 @@ class _Bits:
 
 @dataclass
 class _Sequence:
-    """What an AV1 sequence header says of its frames. time_bits: of a frame's time of showing."""
+    """Facts of an AV1 sequence header about its frames. time_bits: of a frame's time of showing."""
 
     size: tuple[int, int] = (0, 0)
     is_reduced: bool = False
@@ -152,7 +152,7 @@ def _read_operating_points(bits: _Bits, sequence: _Sequence) -> None:
 
 
 def _has_own_size(bits: _Bits, sequence: _Sequence) -> bool:
-    """Whether a frame header overrides the size of its sequence."""
+    """True if a frame header overrides the size of its sequence."""
     if sequence.is_reduced or bits.number(1):  # the latter shows a frame that was decoded before
         return False
     kind, is_shown = bits.number(2), bits.number(1)

@@ -30,7 +30,7 @@ class JpegHeader:
 
     @property
     def complete(self) -> bool:
-        """Whether every component has had all its scans, whole or not."""
+        """True if every component has had all its scans, whole or not."""
         return bool(self.left) and not any(self.left.values())
 
 

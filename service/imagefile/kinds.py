@@ -121,7 +121,7 @@ def _brands(data: bytes) -> set[bytes]:
 
 
 def _named(data: bytes) -> str:
-    """What a file that is no image is, in words; "" if unknown."""
+    """Kind of a file that is not an image, in words; "" if unknown."""
     for at, magic, name in _OTHERS:
         if data.startswith(magic, at):
             return name

@@ -53,7 +53,7 @@ def _from_deep_grey(image: Image.Image, page: TiffPage | None) -> Image.Image:
 
 
 def _has_blank_alpha(image: Image.Image, kind: str) -> bool:
-    """Whether the file has an alpha that is zero everywhere, which viewers take for none.
+    """True if the file has an alpha that is zero everywhere, which viewers take for none.
 
     Programs write so into the fourth byte of BMP's and TIFF's pixels, which once meant nothing.
     """

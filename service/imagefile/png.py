@@ -52,7 +52,7 @@ def read_png(data: bytes) -> bytes | None:
 
 
 def is_png_cut(data: bytes) -> bool:
-    """Whether the file ends before its end chunk does."""
+    """True if the file ends before its end chunk does."""
     at = _SIGNATURE_BYTES
     for name, content, _ in _chunks(data):
         if name == b"IEND":

@@ -73,7 +73,7 @@ class TiffPage:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it is a smaller version of another picture."""
+        """True if it is a smaller version of another picture."""
         return bool(self.one(SUBFILE, 0) & 1) or self.one(OLD_SUBFILE, 1) == 2
 
     @property
@@ -86,12 +86,12 @@ class TiffPage:
 
     @property
     def is_deep_grey(self) -> bool:
-        """Whether it is grey of 16 bits, of which the decoder inverts none."""
+        """True if it is grey of 16 bits, of which the decoder inverts none."""
         return self.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and self.bits == 16
 
     @property
     def is_inverted(self) -> bool:
-        """Whether the decoded samples are to be inverted: deep grey, and inks that say so."""
+        """True if the decoded samples are to be inverted: deep grey, and inks that say so."""
         if self.is_deep_grey:
             return self.photometric == WHITE_IS_ZERO
         low, high, *_ = (*self.tags.get(DOT_RANGE, ()), 0, 0)

@@ -8,6 +8,7 @@ becomes free is the next batch. Those who wait take turns, a batch each, and so 
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -115,8 +116,8 @@ class Batcher:
             self._line.append(waiter, waiter.turn)
             self._line_is(waiting + waiter.left)
             self._changed.notify()
-        answer = waiter.answer
-        answer.add_done_callback(lambda done: self._let_go(waiter) if done.cancelled() else None)
+        answer, weak = waiter.answer, weakref.ref(waiter)  # not a cycle, which would keep the crops
+        answer.add_done_callback(lambda done: self._let_go(weak()) if done.cancelled() else None)
         return answer
 
     def close(self) -> None:
@@ -127,7 +128,9 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _let_go(self, waiter: _Waiter) -> None:
+    def _let_go(self, waiter: _Waiter | None) -> None:
+        if waiter is None:
+            return
         with self._changed:
             self._line.remove(waiter, waiter.turn)
             if not self._line:  # else the next batch tells

@@ -213,7 +213,7 @@ def test_a_call_whose_time_is_over_is_refused_and_no_further_stage_begins(
         assert refused.headers["retry-after"] == "1"
         assert service.line.inside == 1  # a thread still has its photograph
         blocked.may_go.set()
-        while service.line.inside or service.limits.buffered.held:
+        while service.line.inside or app_of(client).state.intake.buffered.held:
             pass
         assert len(blocked.widths) <= 2  # those that were in threads, and none of the others
 
@@ -270,7 +270,7 @@ def test_callers_who_vanish_leave_neither_bytes_nor_places(settings: Settings) -
         finally:
             tracemalloc.stop()
         assert service.line.inside == 1
-        assert service.limits.buffered.held == len(PHOTO)
+        assert app_of(client).state.intake.buffered.held == len(PHOTO)
         blocked.may_go.set()
         assert first.result(120).status_code == 200
     assert blocked.widths == [640]
@@ -292,9 +292,9 @@ def test_a_caller_who_vanishes_is_counted_until_the_thread_is_done_with_their_im
             assert caller.status == 499
 
         asyncio.run(vanish())
-        assert (service.line.inside, service.limits.buffered.held) == (1, len(PHOTO))
+        assert (service.line.inside, app_of(client).state.intake.buffered.held) == (1, len(PHOTO))
         blocked.may_go.set()
-        while service.line.inside or service.limits.buffered.held:
+        while service.line.inside or app_of(client).state.intake.buffered.held:
             pass
 
 
@@ -311,7 +311,7 @@ def test_a_call_has_no_place_before_its_body_has_come(settings: Settings) -> Non
             tasks = [asyncio.create_task(caller.call(unfinished=True)) for caller in slow]
             for caller in slow:
                 await caller.waits.wait()
-            assert (service.line.inside, service.limits.buffered.held) == (0, 140)
+            assert (service.line.inside, app_of(client).state.intake.buffered.held) == (0, 140)
             good = Caller(app, PHOTO)
             await good.call()
             assert good.status == 200
@@ -320,20 +320,20 @@ def test_a_call_has_no_place_before_its_body_has_come(settings: Settings) -> Non
             await asyncio.gather(*tasks)
 
         asyncio.run(beside())
-        assert service.limits.buffered.held == 0
+        assert app_of(client).state.intake.buffered.held == 0
 
 
 def test_a_body_that_comes_too_slowly_is_ended(settings: Settings) -> None:
     with served(settings) as client:
-        service = app_of(client).state.service
-        service.limits = dataclasses.replace(service.limits, pause_s=0.05)
+        state = app_of(client).state
+        state.intake = dataclasses.replace(state.intake, pause_s=0.05)
         caller = Caller(app_of(client), PHOTO[:1], PHOTO[1:2])
         asyncio.run(caller.call(unfinished=True))
         assert (caller.status, caller.slug) == (408, "body-stalled")
         body = json.loads(caller.sent[1]["body"])
         assert (body["value"], body["limit"], body["seconds"]) == (2, 10240, 0.05)
         assert (b"connection", b"close") in caller.sent[0]["headers"]
-        assert service.limits.buffered.held == 0
+        assert app_of(client).state.intake.buffered.held == 0
 
 
 @pytest.mark.parametrize(("piece_bytes", "status"), [(10240, 200), (10239, 408)])
@@ -369,7 +369,7 @@ def test_a_body_may_take_its_time_while_it_keeps_the_least_rate(
 def test_bodies_have_one_budget_and_each_caller_a_share_of_it(settings: Settings) -> None:
     small = {"max_body_bytes": 4000, "max_image_bytes": 4000, "max_buffered_bytes": 8000}
     with served(settings, **small) as client:
-        app, budget = app_of(client), app_of(client).state.service.limits.buffered
+        app, budget = app_of(client), app_of(client).state.intake.buffered
 
         async def beside() -> None:
             first = Caller(app, bytes(3900), host="a")
@@ -396,7 +396,7 @@ def test_bodies_have_one_budget_and_each_caller_a_share_of_it(settings: Settings
 
 
 def test_a_refused_or_failed_call_gives_its_bytes_back(client: TestClient) -> None:
-    budget = app_of(client).state.service.limits.buffered
+    budget = app_of(client).state.intake.buffered
     for body in (b"", b"no image", b"x"):
         client.post("/detect", content=body, headers={"Content-Type": "image/png"})
     client.post("/galleries", json={"name": "a gallery"})
@@ -409,7 +409,7 @@ def test_a_call_that_finds_no_place_when_its_body_has_come_gives_its_bytes_back(
 ) -> None:
     blocked = Blocked()
     with served(settings, blocked, queue=1, photographs=1) as client, ThreadPoolExecutor(1) as one:
-        app, budget = app_of(client), app_of(client).state.service.limits.buffered
+        app, budget = app_of(client), app_of(client).state.intake.buffered
 
         async def late() -> Any:
             caller = Caller(app, PHOTO[:10], PHOTO[10:], host="late")
@@ -491,7 +491,7 @@ def port(settings: Settings) -> Iterator[int]:
     """The port of a server with four places, which ends bodies that pause for half a second."""
     app = create_app(settings.model_copy(update={"queue": 4}), open_engine=open_drawn)
     service = app.state.service
-    service.limits = dataclasses.replace(service.limits, pause_s=0.5)
+    app.state.intake = dataclasses.replace(app.state.intake, pause_s=0.5)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

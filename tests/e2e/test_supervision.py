@@ -143,7 +143,7 @@ def test_workers_end_when_their_parent_dies(tmp_path: Path, networks: dict[str, 
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended may stay for a parent that does not ask."""
+    """True if the process runs; one that ended may stay for a parent that does not ask."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

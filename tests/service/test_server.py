@@ -17,7 +17,7 @@ def test_what_a_worker_accepts_sends_at_once() -> None:
 
 
 async def no_delay(listening: socket.socket) -> bool:
-    """Whether asyncio has what it accepts there send at once."""
+    """True if asyncio has what it accepts there send at once."""
     told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -178,3 +178,10 @@ def test_keys_are_asked_for_wherever_others_can_come_in(
 def test_keys_are_not_switched_off_where_others_can_come_in() -> None:
     with pytest.raises(SettingsError, match=r"MIEN_KEYS: off, with MIEN_HOST=0\.0\.0\.0"):
         assert read_settings(host="0.0.0.0", keys="off").guarded
+
+
+def test_the_memory_for_bodies_has_room_for_the_largest_twice() -> None:
+    assert Settings(max_body_bytes=1000).buffered_bytes == 4000
+    assert Settings(max_body_bytes=1000, max_buffered_bytes=2000).buffered_bytes == 2000
+    with pytest.raises(SettingsError, match=r"MIEN_MAX_BUFFERED_BYTES.*at least 2000"):
+        read_settings(max_body_bytes=1000, max_buffered_bytes=1999)

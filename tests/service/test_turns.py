@@ -172,11 +172,15 @@ def test_what_was_done_is_let_go_while_the_thread_waits_for_more() -> None:
     with pool_of(1) as pool:
         photograph = Photograph()
         held = weakref.ref(photograph)
-        pool.submit(lambda seen: None, photograph).result(60)
-        pool.submit(lambda: None).result(60)  # so that the first is behind its thread
-        del photograph
         gc.collect()
-        assert held() is None
+        gc.disable()
+        try:
+            pool.submit(lambda seen: None, photograph).result(60)
+            pool.submit(lambda: None).result(60)  # so that the first is behind its thread
+            del photograph
+            assert held() is None
+        finally:
+            gc.enable()
 
 
 def test_a_failure_does_not_keep_what_the_work_was_given() -> None:

@@ -40,7 +40,7 @@ KEPT: Final = "kept"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of a folder. rejected: how many photographs, by reason. skipped: how many files
+    """Result of a folder. rejected: how many photographs, by reason. skipped: how many files
     of systems, by reason. without_crop: the people of whom no photograph was kept. report: a csv
     with a line for each photograph."""
 

@@ -52,7 +52,7 @@ def pair_scores(
 
 
 def supported(far: float, non_mated: int) -> bool:
-    """Whether so many non-mated pairs can show the rate: one false match among them is no more.
+    """True if so many non-mated pairs can show the rate: one false match among them is no more.
 
     Of fewer, the threshold is the highest of their similarities whatever the rate, and what is
     found there says nothing of it."""

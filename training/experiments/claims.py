@@ -32,5 +32,5 @@ def verdict(intervals: Sequence[Interval], *, unlearnt: Sequence[str] = ()) -> s
 
 
 def has_learnt(error: float, of_a_guess: float) -> bool:
-    """Whether an arm, whose mean error this is, is clearly better than guessing."""
+    """True if an arm, whose mean error this is, is clearly better than guessing."""
     return error <= SHARE_OF_A_GUESS * of_a_guess

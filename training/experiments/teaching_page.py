@@ -68,7 +68,7 @@ def _told(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _difference(arm: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the arm changes in the deciding figure; {} if the other one is not finished."""
+    """Change of the deciding figure by the arm; {} if the other one is not finished."""
     beside = ARMS[arm].beside
     if beside not in runs:
         return {}
