@@ -180,7 +180,7 @@ def test_a_dropped_photograph_is_identified_with_the_name_over_the_face(
     browser: Browser, address: str, gallery: str
 ) -> None:
     asked = {"files": {"image": AGAIN}, "data": {"gallery": gallery}, "timeout": 60}
-    answer = httpx.post(f"{address}/identify", **asked, timeout=60).json()
+    answer = httpx.post(f"{address}/identify", **asked).json()
     [face] = answer["images"][0]["faces"]
     with visiting(browser, address) as page:
         view = view_of(page, "Identify", gallery)
@@ -324,7 +324,7 @@ def test_expression_and_attributes_are_bars_as_long_as_their_scores(
 ) -> None:
     asked: dict[str, Any] = {"files": {"image": PORTRAIT}, "timeout": 60}
     features = {"features": "expression,attributes"}
-    answer = httpx.post(f"{address}/analyze", data=features, **asked, timeout=60).json()
+    answer = httpx.post(f"{address}/analyze", data=features, **asked).json()
     [face] = answer["images"][0]["faces"]
     with visiting(browser, address) as page:
         view = view_of(page, "Analyze")

@@ -27,8 +27,13 @@ from tests.standin import NAME
 
 # Run by every Python process that finds it. The server's own seconds are for an idle machine.
 UNHURRIED = """
+import functools
+
+import service.api.bodies
 import service.drain
 
+# The body that is in flight pauses for longer than a caller's may.
+service.api.bodies.Intake = functools.partial(service.api.bodies.Intake, pause_s=600)
 service.drain.LINGER_S, service.drain.IN_FLIGHT_S, service.drain.END_S = 10, 600, 1200
 """
 STEP_S = 0.02
