@@ -148,7 +148,7 @@ def test_the_log_is_json_with_a_line_a_request_and_names_nobody(tmp_path: Path) 
         line for line in told if line["event"] == "request" and line["route"] != "/readyz"
     ]
     assert enrol["status"] == 201
-    assert list(enrol["stages"]) == ["decode", "detect", "align", "embed", "store"]
+    assert list(enrol["stages"]) == ["decode", "detect", "align", "embed", "search", "store"]
     assert (identify["route"], identify["decisions"]) == ("/identify", {"match": 1})
     assert person["route"] == "/galleries/{gallery}/persons/{person_id}"
     assert (refusal["problem"], refusal["faces"]) == ("several-faces", 2)
