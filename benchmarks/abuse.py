@@ -1,4 +1,4 @@
-"""What callers who mean harm take of the service, and of another caller's time.
+"""Memory and time that hostile callers take of the service, and of another caller.
 
     python -m benchmarks.abuse [--seconds 60] [--only NAME ...]
 
@@ -15,11 +15,13 @@ import json
 import os
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -179,6 +181,78 @@ def broken_images(target: Target) -> None:
         post(target, "/detect", body, kind)
 
 
+def wide_tiles(target: Target) -> None:
+    """One call after another, each of 32 TIFFs of 64 x 64 px whose tile is 46,000 px wide."""
+    body, kind = form([wide_tile()] * 32)
+    while not target.over.is_set():
+        post(target, "/detect", body, kind)
+
+
+def wide_tile() -> bytes:
+    """A TIFF of few bytes that asks a decoder for a tile of 6 GB."""
+    coded = zlib.compress(bytes(1 << 20), 9)
+    long, short = 4, 3
+    entries = [
+        *((256, long, 64), (257, long, 64), (258, short, 8), (259, short, 8), (262, short, 1)),
+        *((277, short, 1), (322, long, 46_000), (323, long, 46_000)),
+    ]
+    behind = 8 + 2 + 12 * (len(entries) + 2) + 4
+    entries += [(324, long, behind), (325, long, len(coded))]
+    table = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    return head + table + bytes(4) + coded
+
+
+def silent_sockets(target: Target) -> None:
+    """1,000 sockets that send nothing; one that is closed is opened again."""
+
+    def hold() -> None:
+        held: list[socket.socket] = []
+        while not target.over.is_set():
+            try:
+                held.append(target.connect())
+            except OSError:
+                target.over.wait(SAMPLE_S)
+            if len(held) >= 100:
+                target.over.wait(1)
+                held = [one for one in held if not closed(one)]
+        for one in held:
+            one.close()
+
+    side_by_side([hold] * 10)
+
+
+def closed(one: socket.socket) -> bool:
+    """True if the server has ended the connection; it is closed here then, too."""
+    one.setblocking(False)
+    try:
+        ended = one.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        ended = True
+    if ended:
+        one.close()
+    return ended
+
+
+def unread_answers(target: Target) -> None:
+    """50 callers ask for a long answer and read nothing of it."""
+
+    def ask_only() -> None:
+        request = f"GET /openapi.json HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n\r\n"
+        while not target.over.is_set():
+            try:
+                with target.connect() as one:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    one.sendall(request.encode() * 20)
+                    target.over.wait(5)
+            except OSError:
+                target.over.wait(SAMPLE_S)
+
+    side_by_side([ask_only] * 50)
+
+
 def locked_store(target: Target) -> None:
     """Another program keeps the gallery locked, while 24 callers change what is in it."""
 
@@ -227,6 +301,9 @@ ATTACKS: Final = (
     Attack("vanished callers", "25 callers who send 16 MiB and go", vanished_callers),
     Attack("slow bodies", "70 sockets at half a byte per second", slow_bodies),
     Attack("broken images", "one caller, calls of 32 half-cut PNGs of 40 Mpx", broken_images),
+    Attack("wide tiles", "one caller, calls of 32 TIFFs of 64 px that ask for 6 GB", wide_tiles),
+    Attack("silent sockets", "1,000 sockets that send nothing", silent_sockets),
+    Attack("unread answers", "50 callers who do not read their answers", unread_answers),
     Attack("locked store", "the store locked by another program, 24 writers", locked_store),
     Attack("half bodies", "20 sockets that stop after 19 of 20 MiB", half_bodies),
 )
@@ -297,7 +374,7 @@ def ask(client: httpx.Client, photo: bytes, seconds: float) -> Asked:
 
 
 def measure(attack: Attack, seconds: float) -> dict[str, Any]:
-    """What the attack takes, and another caller beside it gets."""
+    """Figures of the attack, and of another caller beside it."""
     photo = next(photographs(1, 640, 480))
     with (
         tempfile.TemporaryDirectory() as folder,
