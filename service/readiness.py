@@ -1,4 +1,4 @@
-"""True if all that the service promises can be kept now, looked at by a thread of its own.
+"""Readiness: the promises that cannot be kept now, looked at by a thread of its own.
 
 A look may wait for the store's lock for seconds. So nobody looks in a thread that others need, and
 however many ask, there is one look at a time. It is taken every few seconds, asked for or not, and
@@ -28,7 +28,7 @@ class Readiness:
 
     def __init__(self, look: Callable[[], list[str]]) -> None:
         self._look = look
-        self._thread = ThreadPoolExecutor(1, "readiness")
+        self._thread: ThreadPoolExecutor | None = None
         self._next: Future[None] | None = None
         self.reasons: list[str] = []
 
@@ -52,12 +52,15 @@ class Readiness:
             await asyncio.sleep(EVERY_S)
 
     def close(self) -> None:
-        """Looks no more."""
-        self._thread.shutdown(cancel_futures=True)
+        """Ends the thread; an application that starts again looks again."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+        self._thread = self._next = None
 
     def _begun(self) -> "Future[None]":
         """A look that has not begun yet: one that somebody else has asked for will do."""
         if self._next is None or self._next.running() or self._next.done():
+            self._thread = self._thread or ThreadPoolExecutor(1, "readiness")
             self._next = self._thread.submit(self._look_once)
         return self._next
 

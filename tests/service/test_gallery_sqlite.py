@@ -298,7 +298,7 @@ def test_a_damaged_file_is_told_and_named_by_check(folder: Path, gallery: Galler
         file.seek(sqlite.PAGE_BYTES)  # behind the first page, which holds the schema
         file.write(os.urandom(size - sqlite.PAGE_BYTES))
     damaged = open_gallery(folder, patience_s=0.2)
-    assert damaged.check() == [str(StorageUnavailable("its file is damaged"))]
+    assert damaged.check() == [f"{FILE_NAME} is damaged; bring back a backup (docs/backup.md)"]
     with pytest.raises(StorageUnavailable, match="damaged"):
         damaged.get_gallery("default")
     damaged.close()

@@ -122,3 +122,17 @@ def test_a_look_that_fails_is_told_and_does_not_end_the_looking(
 
     asyncio.run(go())
     assert "a look at the store failed" in caplog.text
+
+
+def test_after_its_end_it_looks_again_for_an_application_that_starts_again() -> None:
+    store = Store()
+
+    async def go() -> None:
+        ready = Readiness(store.look)
+        assert await ready.now() == []
+        ready.close()
+        store.reasons = ["the disk is gone"]
+        assert await ready.now() == ["the disk is gone"]
+        ready.close()
+
+    asyncio.run(go())
