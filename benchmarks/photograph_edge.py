@@ -1,4 +1,4 @@
-"""What to put beyond the edge of a photograph that cuts a face: black, mirrored or repeated pixels.
+"""Fill beyond a photograph's edge that cuts a face: black, mirrored or repeated pixels.
 
     python -m benchmarks.photograph_edge GRAPH.onnx ... [--data ../shared/data] [--threads 2]
 

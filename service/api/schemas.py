@@ -205,7 +205,7 @@ class Threshold(TypedDict):
     """The similarity from which it is a match; interval: of the target, at 95 %.
 
     extrapolated: fewer than 30 pairs of people stand behind the rate. calibration: the user's own
-    that decided, null where it was the model's. population: the strangers for whom the rate holds,
+    that decided, null where it was the model's. population: the strangers that the rate is of,
     `calibration` for the calibration's own people. fnmr: how often two photographs of one of the
     calibration's people are less alike than that, with its interval.
     """
@@ -541,7 +541,7 @@ class FalseMatches(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Population(TypedDict):
-    """Strangers on whom a calibration's FMR was measured, with what its file says of them.
+    """Strangers that a calibration's FMR was measured on, with what its file says of them.
 
     crops: how many photographs. thresholds: for this population; the FNMR there is that of the
     calibration's people. at_calibration_thresholds: what the calibration's own thresholds give.

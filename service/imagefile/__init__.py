@@ -191,6 +191,8 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         exif = Image.Exif()
         exif.load(image.info.get("exif", b""))
         return _UPRIGHT.get(exif.get(_ORIENTATION, 1))
+    except MemoryError:
+        raise
     except Exception:  # a broken EXIF block is no reason to refuse the picture
         return None
 
